@@ -1,0 +1,1 @@
+"""What belongs to no paper: types, draws, processes, conversions, grids, the sampling loop and the training loop."""

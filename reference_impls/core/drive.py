@@ -1,0 +1,71 @@
+"""The one sampling loop: walk the rows of a plan, metering the model and addressing the noise by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from reference_impls.core.types import Draws, Kind, Model, Run, require
+
+CHUNK_BYTES = 64 * 2**20  # noise drawn ahead in one block never takes more than this
+
+
+class Ahead:
+    """Draws in which the tags drawn ahead are looked up and all others pass through."""
+
+    __slots__ = ("draws", "step", "blocks", "first")
+
+    def __init__(self, draws: Draws, step: int, blocks: dict[str, Tensor], first: int):
+        self.draws, self.step, self.blocks, self.first = draws, step, blocks, first
+
+    def at(self, *where: int) -> Draws:
+        return self.draws.at(self.step, *where)
+
+    def normal(self, tag: str, like: Tensor) -> Tensor:
+        block = self.blocks.get(tag)
+        return self.draws.at(self.step).normal(tag, like) if block is None else block[self.step - self.first]
+
+    def uniform(self, tag: str, shape: tuple[int, ...]) -> Tensor:
+        return self.draws.at(self.step).uniform(tag, shape)
+
+    def block(self, steps: int | range, tag: str, like: Tensor) -> Tensor:
+        return self.draws.at(self.step).block(steps, tag, like)
+
+
+def rows_of(plan: NamedTuple) -> list[Any]:
+    """The plan's columns (float64 [steps]) as one row of python numbers per step."""
+    return [type(plan)._make(row) for row in zip(*(column.tolist() for column in plan), strict=True)]
+
+
+def drive(
+    plan: NamedTuple,
+    step: Callable[..., tuple[Tensor, Any]],
+    model: Model,
+    x: Tensor,
+    *,
+    draws: Draws,
+    consumes: Kind = "mean",
+    memory: Any = None,
+    tags: tuple[str, ...] = (),
+) -> Run:
+    """Apply step(x, row, memory, model=, draws=) -> (x, memory) for each row of the plan.
+
+    x: [B,*D], never written to. consumes: the kind of model the step calls; raises WrongKind otherwise.
+    tags: normal draws of x's shape that every step takes; they are drawn for many steps at once.
+    In step i, draws.normal(tag, like) is the draw at address (i,) and draws.at(j) the address (i, j).
+    """
+    meter = require(model, consumes, x.shape[0])
+    rows = rows_of(plan)
+    if not tags:
+        for i, row in enumerate(rows):
+            x, memory = step(x, row, memory, model=meter, draws=Ahead(draws, i, {}, 0))
+        return Run(x, meter.nfe, meter.vjps, None, memory)
+    chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags)))
+    for first in range(0, len(rows), chunk):
+        here = range(first, min(first + chunk, len(rows)))
+        blocks = {tag: draws.block(here, tag, x) for tag in tags}
+        for i in here:
+            x, memory = step(x, rows[i], memory, model=meter, draws=Ahead(draws, i, blocks, first))
+    return Run(x, meter.nfe, meter.vjps, None, memory)

@@ -1,0 +1,200 @@
+"""Gaussian noising processes x_t = alpha(t) x0 + sigma(t) eps.
+
+Times are float64; a python float gives a python float, a tensor gives a float64 tensor of the same shape.
+lam = log(alpha/sigma) decreases in t; rho = sigma/alpha = exp(-lam).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from reference_impls.core.types import Time, expand
+
+Curve = Callable[[Time], Time]
+
+
+def lifted(curve: Callable[[Tensor], Tensor]) -> Curve:
+    """A curve on float64 tensors that also takes a python float and then returns one."""
+
+    def evaluate(t: Time) -> Time:
+        if isinstance(t, Tensor):
+            return curve(t.double())
+        return curve(torch.tensor(t, dtype=torch.float64)).item()
+
+    return evaluate
+
+
+@dataclass(frozen=True)
+class Process:
+    """log_alpha and sigma_of are curves on float64 tensors; prior_std is the standard deviation of the sampling prior.
+
+    alpha_of is given where alpha can reach 0 and exp(log_alpha) would lose it; time_of is the closed inverse of lam
+    where there is one, otherwise time_of_logsnr bisects.
+    """
+
+    name: str
+    log_alpha: Callable[[Tensor], Tensor]
+    sigma_of: Callable[[Tensor], Tensor]
+    t_min: float
+    t_max: float
+    prior_std: float = 1.0
+    time_of: Callable[[Tensor], Tensor] | None = None
+    alpha_of: Callable[[Tensor], Tensor] | None = None
+    kind: str = field(default="gaussian", init=False)
+
+    def alpha(self, t: Time) -> Time:
+        return lifted(self.alpha_of or (lambda s: self.log_alpha(s).exp()))(t)
+
+    def sigma(self, t: Time) -> Time:
+        return lifted(self.sigma_of)(t)
+
+    def lam(self, t: Time) -> Time:
+        """Half the log signal-to-noise ratio, log(alpha/sigma); +inf where sigma = 0, -inf where alpha = 0."""
+        return lifted(lambda s: self.log_alpha(s) - self.sigma_of(s).log())(t)
+
+    def rho(self, t: Time) -> Time:
+        """sigma/alpha, the noise level of x/alpha."""
+        return lifted(lambda s: self.sigma_of(s) * (-self.log_alpha(s)).exp())(t)
+
+    def rates(self, t: Time) -> tuple[Time, Time]:
+        """d alpha/dt and d sigma/dt, by forward-mode automatic differentiation."""
+        s = torch.as_tensor(t, dtype=torch.float64)
+        one = torch.ones_like(s)
+        alpha = self.alpha_of or (lambda q: self.log_alpha(q).exp())
+        rates = tuple(torch.func.jvp(curve, (s,), (one,))[1] for curve in (alpha, self.sigma_of))
+        return rates if isinstance(t, Tensor) else tuple(rate.item() for rate in rates)
+
+    def time_of_logsnr(self, lam: Time) -> Time:
+        """The t in [t_min, t_max] with lam(t) = lam: closed where the process has it, otherwise 80 bisections."""
+        return lifted(self.time_of or self._bisect)(lam)
+
+    def _bisect(self, lam: Tensor) -> Tensor:
+        low, high = torch.full_like(lam, self.t_min), torch.full_like(lam, self.t_max)
+        for _ in range(80):
+            middle = (low + high) / 2
+            noisier = self.lam(middle) < lam  # lam falls in t: too noisy means t is too large
+            low, high = torch.where(noisier, low, middle), torch.where(noisier, middle, high)
+        return (low + high) / 2
+
+    def between(self, t_min: float, t_max: float) -> Process:
+        """The same curves on another interval; prior_std is kept."""
+        return replace(self, t_min=t_min, t_max=t_max)
+
+    def noised(self, x0: Tensor, t: Time, eps: Tensor) -> Tensor:
+        """alpha_t x0 + sigma_t eps in x0's dtype; t a float or [B]."""
+        return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
+
+
+def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3, t_max: float = 1.0) -> Process:
+    """Variance preserving, beta(t) linear: log alpha = -t^2 (b1-b0)/4 - t b0/2. Defaults: Song et al. 2021."""
+    slope = beta_max - beta_min
+
+    def log_alpha(t: Tensor) -> Tensor:
+        return -t * t * slope / 4 - t * beta_min / 2
+
+    def time_of(lam: Tensor) -> Tensor:
+        q = 2 * slope * torch.logaddexp(-2 * lam, torch.zeros_like(lam))
+        return q / ((beta_min**2 + q).sqrt() + beta_min) / slope
+
+    return Process("vp-linear", log_alpha, lambda t: (-torch.expm1(2 * log_alpha(t))).sqrt(), t_min, t_max, time_of=time_of)
+
+
+def subvp(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3, t_max: float = 1.0) -> Process:
+    """Sub-VP: alpha as vp-linear, sigma = 1 - alpha^2 (Song et al. 2021)."""
+    log_alpha = vp_linear(beta_min, beta_max).log_alpha
+    slope = beta_max - beta_min
+
+    def time_of(lam: Tensor) -> Tensor:
+        # alpha/(1-alpha^2) = e^lam: with y = e^{-lam}/2, alpha = sqrt(y^2+1) - y, so -log alpha = asinh(y)
+        q = 4 * slope * torch.asinh((-lam).exp() / 2)
+        return q / ((beta_min**2 + q).sqrt() + beta_min) / slope
+
+    return Process("subvp", log_alpha, lambda t: -torch.expm1(2 * log_alpha(t)), t_min, t_max, time_of=time_of)
+
+
+def ve_geo(sigma_min: float = 0.01, sigma_max: float = 50.0, *, t_min: float = 1e-5, t_max: float = 1.0) -> Process:
+    """Variance exploding, sigma geometric in t. Defaults: Song et al. 2021 (CIFAR-10)."""
+    ratio = math.log(sigma_max / sigma_min)
+
+    def sigma(t: Tensor) -> Tensor:
+        return sigma_min * (t * ratio).exp()
+
+    return Process(
+        "ve-geo", torch.zeros_like, sigma, t_min, t_max, prior_std=sigma_min * math.exp(t_max * ratio),
+        time_of=lambda lam: (-lam - math.log(sigma_min)) / ratio, alpha_of=torch.ones_like,
+    )  # fmt: skip
+
+
+def ve_edm(*, t_min: float = 0.002, t_max: float = 80.0) -> Process:
+    """Variance exploding with sigma = t. Defaults: Karras et al. 2022."""
+    return Process(
+        "ve-edm", torch.zeros_like, torch.clone, t_min, t_max, prior_std=t_max,
+        time_of=lambda lam: (-lam).exp(), alpha_of=torch.ones_like,
+    )  # fmt: skip
+
+
+def cosine(shift: float = 0.008, *, t_min: float = 1e-3, t_max: float = 0.999) -> Process:
+    """alpha = cos(pi/2 (t+s)/(1+s)), sigma = sin(same): continuous form of Nichol & Dhariwal 2021, not divided at 0."""
+    half_pi = math.pi / 2
+
+    def angle(t: Tensor) -> Tensor:
+        return half_pi * (t + shift) / (1 + shift)
+
+    return Process(
+        "cosine", lambda t: angle(t).cos().log(), lambda t: angle(t).sin(), t_min, t_max,
+        time_of=lambda lam: (1 + shift) / half_pi * torch.atan((-lam).exp()) - shift, alpha_of=lambda t: angle(t).cos(),
+    )  # fmt: skip
+
+
+def condot(*, t_min: float = 1e-3, t_max: float = 1.0) -> Process:
+    """Conditional optimal transport (rectified flow): alpha = 1 - t, sigma = t."""
+    return Process(
+        "condot", lambda t: torch.log1p(-t), torch.clone, t_min, t_max,
+        time_of=lambda lam: torch.sigmoid(-lam), alpha_of=lambda t: 1 - t,
+    )  # fmt: skip
+
+
+def discrete(betas: Tensor, *, name: str = "discrete") -> Process:
+    """The chain alpha_i^2 = prod_{j<=i} (1 - beta_j) placed at t = i/T; log alpha is linear in t between knots.
+
+    betas: float64 [T]. t_min = 0 is clean data (alpha = 1, sigma = 0), 1/T the first noised knot, 1 the last.
+    """
+    steps = betas.shape[0]
+    knots = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas.double()).cumsum(0) / 2])
+
+    def log_alpha(t: Tensor) -> Tensor:
+        place = t * steps
+        left = place.detach().floor().clamp(0, steps - 1)
+        table = knots.to(t.device)
+        start, end = table[left.long()], table[left.long() + 1]
+        return start + (place - left) * (end - start)
+
+    return Process(name, log_alpha, lambda t: (-torch.expm1(2 * log_alpha(t))).sqrt(), 0.0, 1.0)
+
+
+def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """float64 [steps], linspace(first, last). Defaults: Ho et al. 2020."""
+    return torch.linspace(first, last, steps, dtype=torch.float64)
+
+
+NAMED: dict[str, Callable[[], Process]] = {
+    "vp-linear": vp_linear,
+    "subvp": subvp,
+    "ve-geo": ve_geo,
+    "ve-edm": ve_edm,
+    "cosine": cosine,
+    "condot": condot,
+    "discrete-linear": lambda: discrete(linear_betas(), name="discrete-linear"),
+}
+
+
+def named(name: str) -> Process:
+    """A process by its name; raises KeyError with the names there are."""
+    if name not in NAMED:
+        raise KeyError(f"process: {name!r} is not known; expected one of {', '.join(sorted(NAMED))}")
+    return NAMED[name]()

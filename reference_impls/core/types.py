@@ -1,0 +1,230 @@
+"""The vocabulary of the suite: models, draws, runs, and the cards by which papers declare what holds for them.
+
+Shapes: B samples, *D one sample, K classes, L length. Times are float64 and larger t = more noise.
+Nothing here computes; the laws in ``benchmarks/laws`` turn every declared field into a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Time = float | Tensor  # a python float, or float64 [B] where each row has its own time
+Kind = Literal["mean", "posterior", "ratio", "jump", "control"]
+ExactClass = Literal["delta", "standard", "isotropic", "gaussian", "single_token"]
+Evidence = Literal["E", "A", "S", "C"]
+
+
+class Model(Protocol):
+    """What a sampler consumes. Returns a fresh tensor that it never writes again.
+
+    mean       E[x0 | x_t = x]                     (x [B,*D], t)        -> [B,*D]
+    posterior  p(x0^l = k | x_t = x)               (x [B,L] int64, t)   -> [B,L,K], rows sum to 1
+    ratio      p_t(x with x^l := k) / p_t(x)       (x [B,L] int64, t)   -> [B,L,K], 1 at k = x^l
+    jump       solution map from t to s            (x, t, s)            -> [B,*D]
+    control    u with generative drift base + g u  (x [B,*D], t)        -> [B,*D]; the base stands on the paper's card
+    """
+
+    kind: Kind
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A function that says what it predicts: the plainest Model."""
+
+    kind: Kind
+    predict: Callable[..., Tensor]
+
+    def __call__(self, x: Tensor, *times: Time) -> Tensor:
+        return self.predict(x, *times)
+
+
+class Draws(Protocol):
+    """A noise source addressed by place: equal addresses give equal noise, whatever was drawn before."""
+
+    def at(self, *where: int) -> "Draws": ...
+
+    def normal(self, tag: str, like: Tensor) -> Tensor: ...
+
+    def uniform(self, tag: str, shape: tuple[int, ...]) -> Tensor: ...
+
+    def block(self, steps: int | range, tag: str, like: Tensor) -> Tensor: ...
+
+
+class Run(NamedTuple):
+    """The end of a sampling run.
+
+    x: state at the grid's last time; nfe: network evaluations per sample; vjps: backward passes per sample;
+    log_weight: [B] in nats, for samplers whose paths carry an importance weight; memory: what the last step returned.
+    """
+
+    x: Tensor
+    nfe: float
+    vjps: float = 0.0
+    log_weight: Tensor | None = None
+    memory: Any = None
+
+
+class WrongKind(TypeError):
+    """A model of one kind was given to a method that consumes another."""
+
+
+class Meter:
+    """A model that counts: rows evaluated and rows pulled back, both per sample of the batch it was made for."""
+
+    __slots__ = ("kind", "model", "batch", "rows", "pulled")
+
+    def __init__(self, model: Model, batch: int):
+        self.kind, self.model, self.batch = model.kind, model, batch
+        self.rows = self.pulled = 0
+
+    def __call__(self, x: Tensor, *times: Time) -> Tensor:
+        self.rows += x.shape[0]
+        return self.model(x, *times)
+
+    def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The prediction (detached) and the function that maps a cotangent to its product with the Jacobian."""
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            out = self(leaf, t)
+
+        def pull(cotangent: Tensor) -> Tensor:
+            self.pulled += x.shape[0]
+            return torch.autograd.grad(out, leaf, cotangent)[0]
+
+        return out.detach(), pull
+
+    @property
+    def nfe(self) -> float:
+        return self.rows / self.batch
+
+    @property
+    def vjps(self) -> float:
+        return self.pulled / self.batch
+
+
+def require(model: Model, kind: Kind, batch: int) -> Meter:
+    """Meter `model` after checking that it predicts `kind`; raises WrongKind. Once per run: by drive or an own loop."""
+    found = getattr(model, "kind", None)
+    if found != kind:
+        raise WrongKind(f"model: kind is {found!r}, expected {kind!r}; wrap it with types.Predictor or convert it")
+    return Meter(model, batch)
+
+
+Grid = Callable[[int, Any], Tensor]  # (steps, process) -> float64 [steps+1], strictly decreasing
+Start = Callable[..., Tensor]  # (draws, like, grid, process, aids) -> state at grid[0]
+
+
+def prior_of_process(draws: Draws, like: Tensor, grid: Tensor, process: Any, aids: Mapping[str, Any]) -> Tensor:
+    """N(0, prior_std^2 I), whatever the grid's first time: what the papers do. `like` gives shape, dtype, device."""
+    return draws.normal("start", like) * process.prior_std
+
+
+class Reduction(NamedTuple):
+    """With `options` this method equals the method `to` with `to_options`, to `tolerance`, on the same draws.
+
+    With on="own" the statement is for the method's own path only; with on="any" for every Gaussian path.
+    """
+
+    options: Mapping[str, Any]
+    to: str
+    to_options: Mapping[str, Any] = {}
+    tolerance: float = 1e-12
+    on: str = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """The card of a sampler. `sample(model, x, grid, *, process, draws, <options>, <aids>) -> Run` is all the harness calls."""
+
+    id: str
+    sample: Callable[..., Run]
+    grid: Grid
+    consumes: Kind
+    path: str  # name of the paper's own process, see process.named
+    start: Start = prior_of_process
+    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition"
+    defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
+    nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
+    vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
+    order: float | None = None  # deterministic: observed, start-up included, least over the law's paths
+    weak_order: float | None = None  # stochastic: by impulses
+    stochastic: bool = False
+    exact_on: frozenset[ExactClass] = frozenset()
+    symmetric: frozenset[str] = frozenset()  # "rotation", "paths" (same x/alpha on every path with the same rho)
+    shapes: str = "any"
+    reduces: tuple[Reduction, ...] = ()
+    per_sample: bool = True  # False only for population methods
+    baseline: bool = False  # a labelled relative that the paper's table needs, not the paper's method
+    known_failures: Mapping[str, str] = field(default_factory=dict)  # law -> reason; strict: a pass is a failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The card of a training objective.
+
+    loss: a Loss (data: one number per sample, no randomness inside) or a PathLoss (controls).
+    times: the law of t as an inverse CDF: (u [B] uniform on (0,1), process) -> t [B]; None for path losses.
+    minimiser: what the population minimiser predicts. reduce: how a batch of losses becomes one number.
+    """
+
+    id: str
+    loss: Callable[..., Tensor]
+    minimiser: Kind
+    path: str
+    times: Callable[[Tensor, Any], Tensor] | None = None
+    reduce: Literal["mean", "variance"] = "mean"
+    needs: frozenset[str] = frozenset()
+    reduces: tuple[Reduction, ...] = ()
+    known_failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood:
+    """The card of a likelihood: log_prob(model, x0, *, process, draws) -> [B] nats; an exact value or a lower bound."""
+
+    id: str
+    log_prob: Callable[..., Tensor]
+    kind: Literal["exact", "bound"]
+    consumes: Kind
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """The card of a change to a model or a schedule (quantisation, caching, distillation) and where it does nothing."""
+
+    id: str
+    apply: Callable[..., Any]
+    identity_at: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """The falsifiable half of a paper file; the module docstring is the other half."""
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+    code: str
+    licence: str
+    samplers: tuple[Sampler, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    likelihoods: tuple[Likelihood, ...] = ()
+    transforms: tuple[Transform, ...] = ()
+    parametrisations: Mapping[str, Callable[..., Model]] = field(default_factory=dict)  # name -> raw net to Model
+
+
+def expand(value: Time, like: Tensor) -> Time:
+    """A per-row value [B] shaped [B,1,..,1] in like's dtype and device; a float stays a float."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value if not isinstance(value, Tensor) else value.item()
+    return value.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
