@@ -1,0 +1,51 @@
+"""Analytic laws: properties that every method with the right traits must satisfy, and the mutants each law must reject.
+
+A law never names a method: `applies` reads the card's traits. Each module lists its own in ``LAWS``.
+Imports torch, hypothesis and the reference implementations only, so that laws run on a bare machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, database=None, max_examples=15, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("search", parent=settings.get_profile("ci"), derandomize=False, max_examples=300)
+
+Subject = Literal["sampler", "objective", "likelihood", "transform", "process", "grid", "target", "token_process"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """A sentence about cards.
+
+    check(card) raises AssertionError with what was expected and what was found; applies(card) reads traits only.
+    mutants: name -> maker of a card that differs from a right one in one sign, index, factor or tag, passes shape
+    and finiteness, and must be rejected by this law.
+    """
+
+    name: str
+    subject: Subject
+    check: Callable[[Any], None]
+    mutants: dict[str, Callable[[], Any]]
+    applies: Callable[[Any], bool] = lambda card: True
+
+
+@cache
+def laws() -> dict[str, Law]:
+    """name -> law, of every module in this folder."""
+    found = {}
+    for file in pkgutil.iter_modules(__path__):
+        for law in getattr(importlib.import_module(f"{__name__}.{file.name}"), "LAWS", ()):
+            if law.name in found:
+                raise ValueError(f"law: {law.name!r} is defined twice")
+            found[law.name] = law
+    return found
