@@ -1,0 +1,157 @@
+"""Metrics: what a cell of a table scores. Each module of this folder lists its own in ``METRICS``; ``named`` finds them.
+
+    metric.score(samples, context) -> {metric.name: Interval | float, companions metric.name + "_...": Interval | float}
+    metric.floor(context)          -> the same keys for the noise-floor row: reference against reference
+
+samples: the shards of one job in shard order, a list of [b,*D] tensors on any device. A metric applies to a job if the
+job's traits hold all that it needs. Everything is computed in float64; nothing is random but what the context's seed
+addresses, so that scores are the same for every worker and are paired between methods.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.statistics import LEVEL, Better, Interval
+
+Scores = dict[str, Interval | float]
+Shards = Sequence[Tensor]
+
+TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
+    "exact_flow": "context.ends holds the end states of the exact flow from the job's own start states",
+    "atoms": "the target is an empirical distribution, on which the flow picks an atom",
+    "exact_samples": "context.target.sample draws from the law that the samples should have",
+    "features": "context.features, context.reference and context.train are there",
+    "train": "context.reference and context.train are there",
+    "modes": "context.target.modes holds the [K,d] means of the modes",
+    "log_weight": "context.log_weight holds one log weight per sample and context.target.log_Z is known",
+    "cdf": "the samples are 1-D and context.target.cdf is closed",
+    "tokens": "the samples are int64 [b,L]",
+    "token_table": "the law of all K^L sequences is known as context.table",
+    "text": "context.text and context.held_out_text are there",
+    "posterior": "samples of the posterior of context.problem, one or more per measurement, in context.group",
+    "truth": "context.truth holds the clean signal of every sample",
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Context:
+    """What a metric may need beside the samples. Lists run parallel to the shards; unset fields are simply not there.
+
+    One context serves all cells that share a reference: what depends on it alone is computed once and kept in `memo`.
+    For cells that differ in `ends`, `start` or `log_weight` use `dataclasses.replace`, which keeps the memo.
+    """
+
+    target: Any = None
+    process: Any = None
+    start: Shards | None = None  # start states
+    ends: Shards | None = None  # end states of the exact flow
+    coarse_ends: Shards | None = None  # the same with half the reference's steps: the reference's own error
+    reference: Tensor | None = None  # held-out data [m,*D]
+    train: Tensor | None = None  # training data [m,*D]
+    features: Callable[[Tensor], Tensor] | None = None  # [b,*D] -> [b,d], d <= 64
+    log_weight: Shards | None = None  # [b] in nats
+    table: Tensor | None = None  # probabilities of all sequences, [K]*L
+    classes: int | None = None  # K of the tokens
+    text: Tensor | None = None  # int64 [m], trains the n-gram model
+    held_out_text: Tensor | None = None  # int64 [m]
+    problem: Any = None  # InverseProblem
+    truth: Shards | None = None  # clean signals
+    group: Shards | None = None  # int64 [b]: the measurement that a posterior sample answers
+    seed: int = 0
+    level: float = LEVEL
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """make(), computed at the first call with this key."""
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+    def embedded(self, samples: Shards) -> list[Tensor]:
+        """The shards' features, float64 [b,d]; those of the last samples are kept, as several metrics ask in turn."""
+        last = self.memo.get("embedded")
+        if last is None or len(last[0]) != len(samples) or any(a is not b for a, b in zip(last[0], samples, strict=True)):
+            whole = torch.cat(list(samples))
+            rows = flat(self.features(whole)).split([shard.shape[0] for shard in samples])
+            self.memo["embedded"] = last = (list(samples), list(rows))
+        return last[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A column of a table, with its companions.
+
+    better: which way is better; "ideal" where nearness to `ideal` is what counts and nothing is ranked.
+    ideal: the value of a perfect sampler at any n; None where it depends on the target.
+    needs: traits from TRAITS. score, floor: see the module; floor is None where the ideal is attained exactly.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    ideal: float | None
+    needs: frozenset[str]
+    score: Callable[[Shards, Context], Scores]
+    floor: Callable[[Context], Scores] | None = None
+
+    def applies(self, traits: Iterable[str]) -> bool:
+        return self.needs <= frozenset(traits)
+
+
+@cache
+def metrics() -> dict[str, Metric]:
+    """name -> metric, of every module in this folder."""
+    found: dict[str, Metric] = {}
+    for file in pkgutil.iter_modules(__path__):
+        for metric in getattr(importlib.import_module(f"{__name__}.{file.name}"), "METRICS", ()):
+            if metric.name in found:
+                raise ValueError(f"metric: {metric.name!r} is defined twice")
+            found[metric.name] = metric
+    return dict(sorted(found.items()))
+
+
+def named(name: str) -> Metric:
+    """A metric by name; raises KeyError with the names there are."""
+    if name not in metrics():
+        raise KeyError(f"metric: {name!r} is not known; expected one of {', '.join(metrics())}")
+    return metrics()[name]
+
+
+def applicable(traits: Iterable[str]) -> tuple[Metric, ...]:
+    """Every metric that a job with these traits can be scored by, in the order of names."""
+    traits = frozenset(traits)
+    return tuple(metric for metric in metrics().values() if metric.applies(traits))
+
+
+def flat(rows: Tensor) -> Tensor:
+    """[b,*D] -> float64 [b,d] on the CPU. Raises ValueError if a value is not finite: such a job is no score."""
+    rows = rows.detach().to("cpu", torch.float64).reshape(rows.shape[0], -1)
+    bad = int((~torch.isfinite(rows)).any(1).sum())
+    if bad:
+        raise ValueError(f"samples: {bad} of {rows.shape[0]} rows are not finite; record the job as nonfinite")
+    return rows
+
+
+def blocks_of(shards: Shards, blocks: int = 10) -> list[Tensor]:
+    """Consecutive shards joined into `blocks` blocks (20 shards of 45 -> 10 of 90). Fewer shards than blocks: ValueError."""
+    if len(shards) < blocks or len(shards) % blocks:
+        raise ValueError(f"samples: {len(shards)} shards, expected a multiple of {blocks}; make the job with 20 shards")
+    each = len(shards) // blocks
+    return [torch.cat(list(shards[i : i + each])) for i in range(0, len(shards), each)]
+
+
+def shards_of(rows: Tensor, shards: int = 20) -> list[Tensor]:
+    """Rows cut into nearly equal consecutive shards, as a job's samples are."""
+    if rows.shape[0] < 2 * shards:
+        raise ValueError(f"rows: {rows.shape[0]}, expected at least {2 * shards} for {shards} shards")
+    return list(rows.tensor_split(shards))

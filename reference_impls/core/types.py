@@ -156,6 +156,9 @@ class Sampler:
     order: float | None = None  # deterministic: observed, start-up included, least over the law's paths
     weak_order: float | None = None  # stochastic: by impulses
     stochastic: bool = False
+    walks: Literal["down", "up"] = "down"  # "up": from data at grid[-1] to noise at grid[0] (inversion)
+    exact_options: Mapping[str, Any] = field(default_factory=dict)  # where order and exactness are declared, if the
+    # published defaults are biased on purpose (noise inflation, clipping)
     exact_on: frozenset[ExactClass] = frozenset()
     symmetric: frozenset[str] = frozenset()  # "rotation", "paths" (same x/alpha on every path with the same rho)
     shapes: str = "any"

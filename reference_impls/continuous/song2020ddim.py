@@ -1,0 +1,156 @@
+"""song2020ddim - DDIM: non-Markovian chains with DDPM's marginals; without noise, a first-order solver of the flow ODE.
+
+Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, arXiv:2010.02502. Official code: ermongroup/ddim (MIT).
+Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at t = i/1000 (the paper's alpha_t is our
+            alpha_t^2, its index i our t = (i+1)/1000); t = 0 is clean data. Any path works.
+Loss        that of DDPM; this paper adds none.
+Step        e = (x_t - alpha_t D)/sigma_t;  v = eta sigma_s sqrt(1 - exp(-2h)), h = lam_s - lam_t;
+            x_s = alpha_s D + sqrt(sigma_s^2 - v^2) e + v z; at sigma_s = 0 it lands on D.               [eq. 12, 16]
+            Inversion: the same step with eta = 0 walked from s up to t, e taken at s.                          [eq. 14]
+Cost        NFE = steps, for inversion too. Order 1 (eta = 0), weak order 1 (eta = 1).
+Exact when  point mass: any step, any eta, pathwise for eta = 0. eta = 1 is DDPM's "fixedsmall" chain, same draws.
+            Every path with the same rho gives the same x/alpha.
+Differs     The official "uniform" list range(0, T, T // S) holds more than S indices when S does not divide T; here it
+            is its first S. Its "quadratic" list repeats index 0 for S > 29 (a step from t to t): refused. Both start
+            below the last index (900 of 999 for S = 10) from N(0, I): kept, and a bias that the tables show. With
+            eta = 0 the official loop draws noise and multiplies it by 0; here nothing is drawn.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reference_impls.core import grids
+from reference_impls.core.drive import drive
+from reference_impls.core.process import Process
+from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler
+
+TRAINED = 1000  # length of the training chain [code]
+
+
+class Plan(NamedTuple):
+    t: Tensor
+    keep: Tensor  # x_s = keep x_t + pull D + noise z
+    pull: Tensor
+    noise: Tensor
+
+
+def plan(grid: Tensor, process: Process, *, eta: float = 0.0) -> Plan:
+    """Coefficients of every step; eta in [0,1] scales the standard deviation of the added noise (equation 16)."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta: {eta!r}, expected a number in [0, 1] (0 is DDIM, 1 is DDPM's small variance)")
+    t, s = grids.checked(grid)[:-1], grid[1:]
+    h = process.lam(s) - process.lam(t)
+    shrink = torch.log1p(eta**2 * torch.expm1(-2 * h)) / 2  # log sqrt(1 - (v/sigma_s)^2)
+    return Plan(
+        t,
+        process.sigma(s) / process.sigma(t) * shrink.exp(),
+        -process.alpha(s) * torch.expm1(shrink - h),
+        eta * process.sigma(s) * (-torch.expm1(-2 * h)).sqrt(),
+    )
+
+
+def ddim_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws) -> tuple[Tensor, None]:
+    """Equation 12 with the prediction expressed by the mean."""
+    x_s = torch.mul(x, row.keep).add_(model(x, row.t), alpha=row.pull)
+    return (x_s.add_(draws.normal("step", x), alpha=row.noise) if row.noise > 0 else x_s), None
+
+
+def sample(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, eta: float = 0.0) -> Run:
+    """DDIM from grid[0] to grid[-1]. x [B,*D]. eta 0: the official default (main.py)."""
+    return drive(plan(grid, process, eta=eta), ddim_step, model, x, draws=draws, tags=("step",) if eta > 0 else ())
+
+
+def inversion_plan(grid: Tensor, process: Process) -> Plan:
+    """Rows from grid[-1] up to grid[0]: x_t = keep x_s + pull D(x_s, s). Needs sigma(grid[-1]) > 0."""
+    s, t = grids.checked(grid).flip(0)[:-1], grid.flip(0)[1:]
+    if process.sigma(s[0].item()) <= 0:
+        raise grids.BadGrid(
+            f"grid: ends at {s[0].item():g}, where sigma = 0 and the noise prediction is 0/0; end it at t_min > 0 to invert"
+        )
+    ratio = process.sigma(t) / process.sigma(s)
+    return Plan(s, ratio, process.alpha(t) - process.alpha(s) * ratio, torch.zeros_like(t))
+
+
+def invert(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws) -> Run:
+    """Encode: x [B,*D] at grid[-1] to its noise at grid[0] along the same decreasing grid (equation 14)."""
+    return drive(inversion_plan(grid, process), ddim_step, model, x, draws=draws)
+
+
+def _times(indices: Tensor) -> Tensor:
+    return grids.checked(torch.cat([torch.zeros(1, dtype=torch.float64), (indices.double() + 1) / TRAINED]).flip(0))
+
+
+def uniform_subsequence(steps: int, process: Process) -> Tensor:
+    """Indices 0, k, 2k, .. with k = 1000 // steps, then clean data; steps in 1..1000 (runners/diffusion.py)."""
+    if not 1 <= steps <= TRAINED:
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
+    return _times(torch.arange(steps) * (TRAINED // steps))
+
+
+def quadratic_subsequence(steps: int, process: Process) -> Tensor:
+    """Indices int(linspace(0, sqrt(.8 T), steps)^2), then clean data; steps in 1..29 (runners/diffusion.py)."""
+    if not 1 <= steps <= 29:
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: the quadratic list repeats index 0 beyond; use the uniform one")
+    roots = torch.linspace(0, (0.8 * TRAINED) ** 0.5, steps, dtype=torch.float64)
+    return _times((roots**2).floor())
+
+
+def evaluations(grid: Tensor) -> float:
+    return float(grid.shape[0] - 1)
+
+
+PAPER = Paper(
+    key="song2020ddim",
+    title="Denoising Diffusion Implicit Models",
+    authors="Jiaming Song, Chenlin Meng, Stefano Ermon",
+    venue="ICLR 2021",
+    arxiv="2010.02502",
+    code="ermongroup/ddim",
+    licence="MIT",
+    samplers=(
+        Sampler(
+            id="song2020ddim.ddim",
+            sample=sample,
+            grid=uniform_subsequence,
+            consumes="mean",
+            path="discrete-linear",
+            nfe=evaluations,
+            order=1.0,
+            exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}),
+        ),
+        Sampler(
+            id="song2020ddim.stochastic",
+            sample=partial(sample, eta=1.0),
+            grid=uniform_subsequence,
+            consumes="mean",
+            path="discrete-linear",
+            nfe=evaluations,
+            stochastic=True,
+            weak_order=1.0,
+            exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}),
+            reduces=(
+                Reduction({"eta": 0.0}, "song2020ddim.ddim"),
+                Reduction({"eta": 1.0}, "ho2020ddpm.ancestral"),
+            ),
+        ),
+        Sampler(
+            id="song2020ddim.inversion",
+            sample=invert,
+            grid=grids.uniform_lam,
+            consumes="mean",
+            path="vp-linear",
+            nfe=evaluations,
+            order=1.0,
+            walks="up",
+            exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}),
+        ),
+    ),
+)

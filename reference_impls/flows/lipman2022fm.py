@@ -1,0 +1,302 @@
+"""lipman2022fm - Flow matching: regress a velocity field on conditional velocities, then solve an ODE.
+
+Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling", ICLR 2023, arXiv:2210.02747.
+Official code: facebookresearch/flow_matching (CC BY-NC 4.0; the authors' later library, formulas only).
+Path        x_t = (1-t) x0 + t eps (condot): the paper's t is our 1 - t, its velocity our -u. Its optimal-transport path
+            with a floor, std 1 - (1-smin) t, is `floored(smin)`; the VP path is the suite's vp-linear.
+Loss        |u_hat - u|^2 averaged over dimensions, u = alpha' x0 + sigma' eps (= eps - x0 on condot), t uniform.  [eq. 9, 23]
+Step        Euler: x_s = x_t + (s-t) u(x_t, t); midpoint and Heun as in any textbook; u = a x + b D, a = sigma'/sigma,
+            b = alpha' - a alpha. An interval ending at sigma = 0 has no velocity there: Heun takes its Euler step,
+            which lands on D on condot. dopri5: Dormand-Prince 5(4), step size and time of its own for each sample.
+Cost        NFE: Euler steps, midpoint 2 steps, Heun 2 steps less one if the grid ends at 0, dopri5 metered.
+Exact when  condot: point masses in one step of any size; Euler is DDIM. One Euler step from t = 1 returns E[x0].
+            The likelihood equals the closed log density up to the solver's tolerance.
+Differs     Training times run over [t_min, t_max] of the process (1e-3 .. 1), not (0, 1): u from the mean is 0/0 at
+            t = 0. The official adaptive solver shares one step size over the batch: here each sample has its own, so
+            a batch never changes a sample; dopri5 is therefore a loop of its own. The library's default smin is 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reference_impls.core import convert, grids
+from reference_impls.core.drive import drive
+from reference_impls.core.process import Process
+from reference_impls.core.types import (
+    Draws,
+    Likelihood,
+    Model,
+    Objective,
+    Paper,
+    Predictor,
+    Reduction,
+    Run,
+    Sampler,
+    Time,
+    Transform,
+    expand,
+    require,
+)
+
+
+def floored(sigma_min: float = 1e-4) -> Process:
+    """The paper's OT path: alpha = 1 - t, sigma = smin + (1-smin) t; defined down to t = 0. smin: a small number, sec. 4."""
+    return Process(
+        "condot-floored", lambda t: torch.log1p(-t), lambda t: sigma_min + (1 - sigma_min) * t, 0.0, 1.0,
+        alpha_of=lambda t: 1 - t,
+    )  # fmt: skip
+
+
+def slopes(t: Tensor, process: Process) -> tuple[Tensor, Tensor]:
+    """a, b of u = a x + b D at times t; not finite where sigma = 0."""
+    alpha_rate, sigma_rate = process.rates(t)
+    growth = sigma_rate / process.sigma(t)
+    return growth, alpha_rate - growth * process.alpha(t)
+
+
+class Plan(NamedTuple):
+    t: Tensor
+    second: Tensor  # time of the second evaluation: the middle or the end; nan where there is none
+    part_x: Tensor  # x' = part_x x_t + part_mean D
+    part_mean: Tensor
+    x: Tensor  # x_s = x x_t + mean D + x_second x' + mean_second D'
+    mean: Tensor
+    x_second: Tensor
+    mean_second: Tensor
+
+
+def plan(grid: Tensor, process: Process, *, place: float, weight: float) -> Plan:
+    """A two-stage Runge-Kutta step with the second stage at t + place (s-t), weighted weight: (0,0) Euler."""
+    t, s = grids.checked(grid)[:-1], grid[1:]
+    step, second = s - t, t + place * (s - t)
+    a, b = slopes(t, process)
+    a_second, b_second = slopes(second, process)
+    usable = torch.isfinite(a_second) & (weight > 0)
+    share = torch.where(usable, weight, 0.0)
+    advance = torch.where(usable, place, 1.0) * step
+    nothing = torch.zeros_like(t)
+    return Plan(
+        t, torch.where(usable, second, math.nan), 1 + advance * a, advance * b,
+        1 + step * (1 - share) * a, step * (1 - share) * b,
+        torch.where(usable, step * share * a_second, nothing), torch.where(usable, step * share * b_second, nothing),
+    )  # fmt: skip
+
+
+def ode_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws) -> tuple[Tensor, None]:
+    """One interval of Euler, midpoint or Heun."""
+    mean = model(x, row.t)
+    ahead = torch.mul(x, row.part_x).add_(mean, alpha=row.part_mean)
+    if math.isnan(row.second):
+        return ahead, None
+    x_s = torch.mul(x, row.x).add_(mean, alpha=row.mean).add_(ahead, alpha=row.x_second)
+    return x_s.add_(model(ahead, row.second), alpha=row.mean_second), None
+
+
+def euler(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws) -> Run:
+    """Euler in t. x [B,*D] at grid[0]."""
+    return drive(plan(grid, process, place=1.0, weight=0.0), ode_step, model, x, draws=draws)
+
+
+def midpoint(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws) -> Run:
+    """Explicit midpoint in t. x [B,*D] at grid[0]."""
+    return drive(plan(grid, process, place=0.5, weight=1.0), ode_step, model, x, draws=draws)
+
+
+def heun(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws) -> Run:
+    """Heun in t. x [B,*D] at grid[0]."""
+    return drive(plan(grid, process, place=1.0, weight=0.5), ode_step, model, x, draws=draws)
+
+
+# Dormand & Prince 1980: nodes, stages, fifth-order weights are the last stage (first same as last), error weights.
+NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+STAGES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+Field = Callable[[Tensor, Tensor, Tensor], Tensor]  # (y [R,d], t [R] float64, rows [R] int64) -> dy/dt [R,d]
+
+
+def _rms(y: Tensor) -> Tensor:
+    return y.square().mean(1).sqrt().double()
+
+
+def _first_step(field: Field, y: Tensor, slope: Tensor, t: Tensor, span: float, rtol: float, atol: float) -> Tensor:
+    """Starting step size of each row (Hairer, Norsett, Wanner, Solving ODEs I, II.4); costs one evaluation."""
+    scale = atol + rtol * y.abs()
+    size, speed = _rms(y / scale), _rms(slope / scale)
+    trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed).clamp(max=abs(span))
+    sign = math.copysign(1.0, span)
+    moved = field(y + (sign * trial).to(y.dtype)[:, None] * slope, t + sign * trial, torch.arange(y.shape[0], device=y.device))
+    bend = torch.maximum(speed, _rms((moved - slope) / scale) / trial)
+    refined = torch.where(bend <= 1e-15, (trial * 1e-3).clamp(min=1e-6), (0.01 / bend) ** 0.2)
+    return torch.minimum(100 * trial, refined).clamp(max=abs(span))
+
+
+def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float, atol: float) -> Tensor:
+    """dopri5 from start to end with a time and a step size for every row; only unfinished rows are evaluated.
+
+    y [B,d]. Step control: factor .9 err^(-1/5) within [.2, 10]. Raises FloatingPointError if a step size underflows.
+    """
+    y, sign = y.clone(), math.copysign(1.0, end - start)
+    t = torch.full((y.shape[0],), start, dtype=torch.float64, device=y.device)
+    slope = field(y, t, torch.arange(y.shape[0], device=y.device))
+    size = _first_step(field, y, slope, t, end - start, rtol, atol)
+    rows = torch.arange(y.shape[0], device=y.device)
+    while rows.numel():
+        left = (end - t[rows]).abs()
+        h = torch.minimum(size[rows], left)
+        if (h <= 1e-14 * abs(end - start)).any():
+            raise FloatingPointError(f"dopri5: step size underflow at t = {t[rows][h.argmin()].item():g}; loosen rtol, atol")
+        slopes_at, base, signed = [slope[rows]], y[rows], (sign * h).to(y.dtype)[:, None]
+        for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
+            moved = base + signed * sum(w * k for w, k in zip(weights, slopes_at, strict=True) if w)
+            slopes_at.append(field(moved, t[rows] + sign * node * h, rows))
+        error = signed * sum(w * k for w, k in zip(ERROR, slopes_at, strict=True) if w)
+        ratio = _rms(error / (atol + rtol * torch.maximum(base.abs(), moved.abs())))
+        good = ratio <= 1
+        accepted = rows[good]
+        y[accepted], slope[accepted] = moved[good], slopes_at[-1][good]
+        t[accepted] = torch.where(h[good] >= left[good], torch.full_like(h[good], end), t[accepted] + sign * h[good])
+        factor = (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 10.0)
+        size[rows] = h * torch.where(good, factor, factor.clamp(max=1.0))
+        rows = rows[~((t[rows] == end))]
+    return y
+
+
+def dopri5(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5
+) -> Run:
+    """Adaptive solution from grid[0] to grid[-1] (inner times unused). x [B,*D]. rtol = atol = 1e-5: the paper's."""
+    start, end = grids.checked(grid)[0].item(), grid[-1].item()
+    if process.sigma(end) <= 0:
+        raise grids.BadGrid(f"grid: ends at {end:g}, where sigma = 0 and the velocity is 0/0; end it at t_min > 0")
+    meter, shape = require(model, "mean", x.shape[0]), x.shape[1:]
+
+    def field(y: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        a, b = slopes(t, process)
+        return expand(a, y) * y + expand(b, y) * meter(y.reshape(-1, *shape), t).flatten(1)
+
+    end_state = integrate(field, x.flatten(1), start, end, rtol=rtol, atol=atol).reshape(x.shape)
+    return Run(end_state, meter.nfe, meter.vjps)
+
+
+def log_prob(
+    model: Model,
+    x0: Tensor,
+    *,
+    process: Process,
+    draws: Draws,
+    probe: bool = False,
+    rtol: float = 1e-9,
+    atol: float = 1e-9,
+) -> Tensor:
+    """log p at t_min by the instantaneous change of variables, nats [B], with the prior N(0, prior_std^2 I) at t_max.
+
+    x0 [B,*D] is taken as the state at t_min. probe: one Rademacher vector per sample, fixed along the trajectory
+    (Hutchinson; unbiased), instead of the exact trace by one backward pass per dimension.
+    """
+    shape, size = x0.shape[1:], x0[0].numel()
+    signs = draws.normal("probe", x0).sign().flatten(1) if probe else None
+    basis = torch.eye(size, dtype=x0.dtype, device=x0.device)
+    meter = require(model, "mean", x0.shape[0])
+
+    def field(y: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        a, b = (expand(slope, y) for slope in slopes(t, process))
+        mean, pull = meter.vjp(y[:, :-1].reshape(-1, *shape), t)
+        if signs is not None:
+            trace = (pull(signs[rows].reshape(mean.shape)).flatten(1) * signs[rows]).sum(1, keepdim=True)
+        else:
+            trace = sum(
+                pull(e.reshape(1, *shape).expand_as(mean)).flatten(1)[:, i : i + 1] for i, e in enumerate(basis)
+            )
+        return torch.cat([a * y[:, :-1] + b * mean.flatten(1), size * a + b * trace], 1)
+
+    y = torch.cat([x0.flatten(1), torch.zeros_like(x0.flatten(1)[:, :1])], 1)
+    y = integrate(field, y, process.t_min, process.t_max, rtol=rtol, atol=atol)
+    variance = process.prior_std**2
+    return y[:, -1] - y[:, :-1].square().sum(1) / (2 * variance) - size / 2 * math.log(2 * math.pi * variance)
+
+
+def velocity(net: Callable[[Tensor, Tensor], Tensor], *, process: Process) -> Predictor:
+    """A raw net that returns u (dx/dt in our t, the negative of the paper's) as a mean; on condot x - t u.
+
+    net: (x [B,*D], t [B]) -> [B,*D], cast to x's dtype here.
+    """
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
+        u = net(x, rows.to(x.device, x.dtype)).to(x.dtype)
+        terms = (process.alpha(rows), process.sigma(rows), *process.rates(rows))
+        return convert.mean_of_velocity(x, u, *(expand(term, x) for term in terms))
+
+    return Predictor("mean", predict)
+
+
+def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
+    """Conditional flow matching, [B]: squared error of the velocity, mean over dimensions (equation 9)."""
+    x, (a, b), rates = process.noised(x0, t, noise), slopes(t, process), process.rates(t)
+    target = expand(rates[0], x) * x0 + expand(rates[1], x) * noise
+    return (expand(a, x) * x + expand(b, x) * model(x, t) - target).flatten(1).square().mean(1)
+
+
+def uniform_times(u: Tensor, process: Process) -> Tensor:
+    """t uniform on [t_min, t_max]: u [B] in (0,1) -> t [B]."""
+    return process.t_min + u.double() * (process.t_max - process.t_min)
+
+
+def reschedule(model: Model, *, process: Process, to: Process) -> Predictor:
+    """A mean trained on `process`, used on the path `to`, exactly: the mean depends on (x/alpha, rho) alone."""
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        t_own = process.time_of_logsnr(to.lam(t))
+        ratio = process.alpha(t_own) / to.alpha(t)
+        return model(expand(ratio, x) * x, t_own)
+
+    return Predictor("mean", predict)
+
+
+def _card(name: str, sample: Callable[..., Run], **traits) -> Sampler:
+    return Sampler(
+        id=f"lipman2022fm.{name}", sample=sample, consumes="mean", path="condot",
+        exact_on=frozenset({"delta"}) if name != "dopri5" else frozenset(), symmetric=frozenset({"rotation"}), **traits,
+    )  # fmt: skip
+
+
+PAPER = Paper(
+    key="lipman2022fm",
+    title="Flow Matching for Generative Modeling",
+    authors="Yaron Lipman, Ricky T. Q. Chen, Heli Ben-Hamu, Maximilian Nickel, Matt Le",
+    venue="ICLR 2023",
+    arxiv="2210.02747",
+    code="facebookresearch/flow_matching",
+    licence="CC BY-NC 4.0",
+    samplers=(
+        _card(
+            "euler", euler, grid=grids.t_to_zero, nfe=lambda grid: grid.shape[0] - 1.0, order=1.0,
+            reduces=(Reduction({}, "song2020ddim.ddim", on="own"),),
+        ),
+        _card("midpoint", midpoint, grid=grids.t_to_zero, nfe=lambda grid: 2.0 * (grid.shape[0] - 1), order=2.0),
+        _card(
+            "heun", heun, grid=grids.t_to_zero, order=2.0,
+            nfe=lambda grid: 2.0 * (grid.shape[0] - 1) - float(grid[-1] == 0),
+        ),
+        _card("dopri5", dopri5, grid=grids.uniform_t),
+    ),
+    objectives=(Objective(id="lipman2022fm.cfm", loss=loss, minimiser="mean", path="condot", times=uniform_times),),
+    likelihoods=(Likelihood(id="lipman2022fm.flow", log_prob=log_prob, kind="exact", consumes="mean", path="condot"),),
+    transforms=(Transform(id="lipman2022fm.reschedule", apply=reschedule, identity_at={"to": "process"}),),
+    parametrisations={"velocity": velocity},
+)  # fmt: skip
