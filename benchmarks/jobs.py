@@ -44,7 +44,7 @@ class Job(BaseModel):
     start      "card": the card's start; "exact": x_T = alpha x0 + sigma eps, a draw from the marginal at t_max
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: JobKind
     method: str
@@ -122,24 +122,24 @@ def checked(job: Job) -> Job:
         return job
     if job.process is None:
         raise UsageError(f"process: None, expected the name of a process for a job of kind {job.kind!r}")
-    process = problems.process_of(job.process)
+    process = problems.process_of(job.process, problems.letters_of(target))
     if job.kind == "reference":
         return job
     card = problems.method_of(job.kind, job.method)
-    typed = job.model_copy(update={"options": _typed(card, job.options)})
+    typed = Job(**{**job.asked, "options": _typed(card, job.options)})
     problems.check_fit(typed, card, target, process)
-    return Job.model_validate(typed.model_dump())
+    return typed
 
 
 @cache
 def options_of(function: Callable[..., Any], aids: frozenset[str] = frozenset()) -> Mapping[str, Any]:
-    """name -> default of the options in a method's signature: keyword-only, without process, draws and its aids."""
+    """name -> default of a method's options: keyword-only with a plain default, without process, draws and its aids."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         and name not in {"process", "draws", *aids}
-        and parameter.default is not inspect.Parameter.empty
+        and isinstance(parameter.default, bool | int | float | str)
     }
 
 

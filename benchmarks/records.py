@@ -16,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from benchmarks.digests import ROOT, digest, file_digest
 from benchmarks.jobs import Job, Option
+from benchmarks.statistics import Interval
 
 VERSION = 1
 Status = Literal["ok", "failed", "timeout", "oom", "nonfinite", "skipped"]
@@ -29,25 +30,10 @@ REFERENCE = ROOT / "results" / "reference"
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Estimate(_Frozen):
-    """A number with what is known of its uncertainty. low and high are None where there is no interval.
-
-    n: samples behind it; blocks: shards or seed blocks behind the interval; how: what the interval is, in words.
-    """
-
-    estimate: float
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-    blocks: int | None = None
-    level: float | None = None
-    how: str | None = None
-
-
-Value = Estimate | bool | int | float | str | list[float]
+Value = Interval | bool | int | float | str | list[float]  # an Interval wherever a number has one
 
 
 class Artefact(_Frozen):
@@ -79,7 +65,7 @@ class Record(_Frozen):
     """One job (or one score of one job) and what answered it.
 
     id: job.id, for a score the digest of (job.id, score). made_of: role -> sha256 of what answered.
-    values: name -> number or Estimate. seconds: wall time of the work itself. reason: one line where status is not ok.
+    values: name -> number or Interval. seconds: wall time of the work itself. reason: one line where status is not ok.
     """
 
     version: Literal[1] = VERSION
@@ -97,6 +83,13 @@ class Record(_Frozen):
     commit: str
     dirty: bool
     written: str  # UTC, ISO 8601, seconds
+
+    @model_validator(mode="after")
+    def _named_by_what_it_asks(self) -> Record:
+        asked = self.job.id if self.score is None else score_id(self.job, self.score)
+        if asked != self.id:
+            raise ValueError(f"id is {self.id[:12]}, but what it asks has {asked[:12]}: the line was edited")
+        return self
 
     @cached_property
     def key(self) -> tuple[str, str]:

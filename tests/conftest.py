@@ -8,16 +8,21 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-import benchmarks.laws  # noqa: E402, F401  registers the profiles
+import benchmarks.laws  # noqa: E402  registers the profiles
 
 settings.load_profile(os.environ.get("TRILEMMA_HYPOTHESIS_PROFILE", "ci"))
 torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--device", default="cpu", help="device on which laws run, for example cuda")
+    parser.addoption("--device", default=None, help="device on which laws run, for example cuda")
+
+
+def pytest_configure(config):
+    if config.getoption("--device"):
+        os.environ["TRILEMMA_DEVICE"] = config.getoption("--device")
 
 
 @pytest.fixture(scope="session")
-def device(request) -> torch.device:
-    return torch.device(request.config.getoption("--device"))
+def device() -> torch.device:
+    return benchmarks.laws.device()

@@ -7,12 +7,14 @@ Imports torch, hypothesis and the reference implementations only, so that laws r
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import torch
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -37,6 +39,11 @@ class Law:
     check: Callable[[Any], None]
     mutants: dict[str, Callable[[], Any]]
     applies: Callable[[Any], bool] = lambda card: True
+
+
+def device() -> torch.device:
+    """Where laws run: TRILEMMA_DEVICE (for example cuda), or the CPU."""
+    return torch.device(os.environ.get("TRILEMMA_DEVICE", "cpu"))
 
 
 @cache

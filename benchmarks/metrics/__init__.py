@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.statistics import LEVEL, Better, Interval
+from reference_impls.core.draws import Philox
 
 Scores = dict[str, Interval | float]
 Shards = Sequence[Tensor]
@@ -33,26 +34,28 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "train": "context.reference and context.train are there",
     "modes": "context.target.modes holds the [K,d] means of the modes",
     "log_weight": "context.log_weight holds one log weight per sample and context.target.log_Z is known",
-    "cdf": "the samples are 1-D and context.target.cdf is closed",
+    "mixture_1d": "samples are [b,1], context.target has weights, means and variances, each [K,1], of normal components",
     "tokens": "the samples are int64 [b,L]",
     "token_table": "the law of all K^L sequences is known as context.table",
     "text": "context.text and context.held_out_text are there",
     "posterior": "samples of the posterior of context.problem, one or more per measurement, in context.group",
     "truth": "context.truth holds the clean signal of every sample",
 }
+ADDRESS = 2**31  # of the metrics' own draws
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
     """What a metric may need beside the samples. Lists run parallel to the shards; unset fields are simply not there.
 
-    One context serves all cells that share a reference: what depends on it alone is computed once and kept in `memo`.
-    For cells that differ in `ends`, `start` or `log_weight` use `dataclasses.replace`, which keeps the memo.
+    One context serves all cells that share target, data, features and seed: what depends on these alone is computed once
+    and kept in `memo`. For cells that differ in other fields use `dataclasses.replace`, which keeps the memo.
     """
 
     target: Any = None
     process: Any = None
-    start: Shards | None = None  # start states
+    end: tuple[float, float] = (1.0, 0.0)  # the law that the samples should have is alpha x0 + sigma eps at this (alpha, sigma)
+    start: Shards | None = None  # start states; a floor takes its shard sizes from them
     ends: Shards | None = None  # end states of the exact flow
     coarse_ends: Shards | None = None  # the same with half the reference's steps: the reference's own error
     reference: Tensor | None = None  # held-out data [m,*D]
@@ -76,14 +79,51 @@ class Context:
             self.memo[key] = make()
         return self.memo[key]
 
-    def embedded(self, samples: Shards) -> list[Tensor]:
-        """The shards' features, float64 [b,d]; those of the last samples are kept, as several metrics ask in turn."""
-        last = self.memo.get("embedded")
+    def once_for(self, samples: Shards, key: Any, make: Callable[[], Any]) -> Any:
+        """As once, but of these samples: kept until other samples are scored, as several metrics ask in turn."""
+        last = self.memo.get("last samples")
         if last is None or len(last[0]) != len(samples) or any(a is not b for a, b in zip(last[0], samples, strict=True)):
-            whole = torch.cat(list(samples))
-            rows = flat(self.features(whole)).split([shard.shape[0] for shard in samples])
-            self.memo["embedded"] = last = (list(samples), list(rows))
-        return last[1]
+            self.memo["last samples"] = last = (list(samples), {})
+        if key not in last[1]:
+            last[1][key] = make()
+        return last[1][key]
+
+    def embedded(self, samples: Shards) -> list[Tensor]:
+        """The shards' features, float64 [b,d]."""
+        sizes = [shard.shape[0] for shard in samples]
+        return self.once_for(
+            samples, "embedded", lambda: list(flat(self.features(torch.cat(list(samples)))).split(sizes))
+        )
+
+    def embedded_reference(self) -> Tensor:
+        """The held-out data's features, float64 [m,d]."""
+        return self.once("reference features", lambda: flat(self.features(self.reference)))
+
+    def sizes(self) -> list[int]:
+        """Samples in each shard of the job that a floor stands beside."""
+        if self.start is None:
+            raise ValueError("start: None, expected the job's start states by shard; a floor is as large as its job")
+        return [shard.shape[0] for shard in self.start]
+
+    def exact_samples(self, copy: int, sizes: Sequence[int] | None = None) -> list[Tensor]:
+        """Independent exact samples of the law at `end`, float64 by shard; copies 0, 1, .. are independent of each other.
+
+        Equal for all methods. Their addresses lie beyond every step, so that no start state or noise shares a draw.
+        """
+        sizes = list(sizes or self.sizes())
+
+        def make() -> list[Tensor]:
+            draws = Philox(self.seed, sum(sizes)).at(ADDRESS + copy)
+            like = torch.empty(sum(sizes), *self.target.shape, dtype=torch.float64)
+            alpha, sigma = self.end
+            exact = alpha * self.target.sample(draws, like)
+            return list((exact + sigma * draws.normal("eps", like) if sigma else exact).split(sizes))
+
+        return self.once(("exact", copy, tuple(sizes), self.end), make)
+
+    def train_shards(self) -> list[Tensor]:
+        """The training data as 20 shards of samples: perfect memorisation, and the floor of the feature metrics."""
+        return self.once("train shards", lambda: shards_of(shuffled(self.train, self.seed)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +131,7 @@ class Metric:
     """A column of a table, with its companions.
 
     better: which way is better; "ideal" where nearness to `ideal` is what counts and nothing is ranked.
-    ideal: the value of a perfect sampler at any n; None where it depends on the target.
+    ideal: what a perfect sampler tends to as n grows; None where it depends on the target or the data.
     needs: traits from TRAITS. score, floor: see the module; floor is None where the ideal is attained exactly.
     """
 
@@ -148,6 +188,11 @@ def blocks_of(shards: Shards, blocks: int = 10) -> list[Tensor]:
         raise ValueError(f"samples: {len(shards)} shards, expected a multiple of {blocks}; make the job with 20 shards")
     each = len(shards) // blocks
     return [torch.cat(list(shards[i : i + each])) for i in range(0, len(shards), each)]
+
+
+def shuffled(rows: Tensor, seed: int = 0) -> Tensor:
+    """The rows in a seeded random order: files group their examples by class or author, shards must not."""
+    return rows[Philox(seed, rows.shape[0]).at(ADDRESS).uniform("order", (rows.shape[0],)).argsort().to(rows.device)]
 
 
 def shards_of(rows: Tensor, shards: int = 20) -> list[Tensor]:

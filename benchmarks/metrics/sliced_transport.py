@@ -9,6 +9,8 @@ perfect sampler: the floor, an independent exact sample in the samples' place, i
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,17 +41,14 @@ def distance(a: Tensor, b: Tensor, power: int) -> float:
     return (a - b).abs().pow(power).mean().pow(1 / power).item()
 
 
-def exact_blocks(samples: Shards, context: Context, tag: int) -> list[Tensor]:
-    """Sorted projections of exact samples, block by block as large as the samples' own; the same for every method."""
-    sizes = [block.shape[0] for block in blocks_of(samples, BLOCKS)]
+def exact_blocks(context: Context, sizes: list[int], copy: int) -> list[Tensor]:
+    """Sorted projections of an exact sample in blocks of these sizes; the same for every method."""
 
     def make() -> list[Tensor]:
-        like = samples[0].new_empty(sum(sizes), *samples[0].shape[1:], dtype=torch.float64, device="cpu")
-        exact = flat(context.target.sample(Philox(context.seed, like.shape[0]).at(tag), like))
-        rays = directions(exact.shape[1], context.seed)
-        return [sorted_projections(block, rays) for block in exact.split(sizes)]
+        rays = directions(math.prod(context.target.shape), context.seed)
+        return [sorted_projections(flat(block), rays) for block in context.exact_samples(copy, sizes)]
 
-    return context.once(("exact_blocks", id(context.target), context.seed, tag, tuple(sizes)), make)
+    return context.once(("exact blocks", copy, tuple(sizes), context.end), make)
 
 
 def against_exact(name: str, power: int, mine: list[Tensor], exact: list[Tensor], level: float) -> Scores:
@@ -61,13 +60,14 @@ def metric(power: int) -> Metric:
     name = f"sliced_w{power}"
 
     def score(samples: Shards, context: Context) -> Scores:
-        exact = exact_blocks(samples, context, 0)
-        rays = directions(flat(samples[0][:1]).shape[1], context.seed)
-        mine = [sorted_projections(flat(block), rays) for block in blocks_of(samples, BLOCKS)]
-        return against_exact(name, power, mine, exact, context.level)
+        blocks = [flat(block) for block in blocks_of(samples, BLOCKS)]
+        rays = directions(blocks[0].shape[1], context.seed)
+        mine = context.once_for(samples, "projections", lambda: [sorted_projections(rows, rays) for rows in blocks])
+        return against_exact(name, power, mine, exact_blocks(context, [len(rows) for rows in blocks], 0), context.level)
 
     def floor(context: Context) -> Scores:
-        mine, exact = exact_blocks(context.start, context, 1), exact_blocks(context.start, context, 0)
+        sizes = [len(block) for block in blocks_of([torch.empty(size) for size in context.sizes()], BLOCKS)]
+        mine, exact = (exact_blocks(context, sizes, copy) for copy in (1, 0))
         return against_exact(name, power, mine, exact, context.level)
 
     return Metric(

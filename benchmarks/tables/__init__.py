@@ -1,0 +1,1 @@
+"""Tables: pure functions of the records. One object, four faces: CSV, Markdown, LaTeX and HTML (the report's)."""

@@ -117,7 +117,7 @@ class Philox:
 
     def _size(self, shape: tuple[int, ...], argument: str) -> int:
         if len(shape) == 0 or shape[0] != len(self):
-            raise BadDraw(f"{argument}: shape is {tuple(shape)}, expected {len(self)} rows, one per sample of these draws")
+            raise BadDraw(f"{argument}: shape is {tuple(shape)}, expected {len(self)} rows, one per sample drawn")
         return math.prod(shape[1:])
 
     def _pairs(self, where, tag: str, size: int, device: torch.device, values, copies: int = 1) -> Tensor:

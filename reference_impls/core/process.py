@@ -63,7 +63,7 @@ class Process:
 
     def rates(self, t: Time) -> tuple[Time, Time]:
         """d alpha/dt and d sigma/dt, by forward-mode automatic differentiation."""
-        s = torch.as_tensor(t, dtype=torch.float64)
+        s = torch.as_tensor(t, dtype=torch.float64).contiguous()  # forward mode refuses expanded tensors
         one = torch.ones_like(s)
         alpha = self.alpha_of or (lambda q: self.log_alpha(q).exp())
         rates = tuple(torch.func.jvp(curve, (s,), (one,))[1] for curve in (alpha, self.sigma_of))
@@ -159,6 +159,18 @@ def condot(*, t_min: float = 1e-3, t_max: float = 1.0) -> Process:
     )  # fmt: skip
 
 
+def brownian_bridge(variance: float = 1.0, *, t_min: float = 0.0, t_max: float = 1 - 1e-6) -> Process:
+    """Brownian motion from x0 pinned to 0 at t = 1: alpha = 1 - t, sigma^2 = variance t (1-t); constant diffusion rate.
+
+    prior_std is the standard deviation at t_max < 1 when x0 ~ N(0, variance): reversed in time that is Brownian motion.
+    """
+    return Process(
+        "brownian-bridge", lambda t: torch.log1p(-t), lambda t: (variance * t * (1 - t)).sqrt(), t_min, t_max,
+        prior_std=math.sqrt(variance * (1 - t_max)), alpha_of=lambda t: 1 - t,
+        time_of=lambda lam: torch.sigmoid(-2 * lam - math.log(variance)),
+    )  # fmt: skip
+
+
 def discrete(betas: Tensor, *, name: str = "discrete") -> Process:
     """The chain alpha_i^2 = prod_{j<=i} (1 - beta_j) placed at t = i/T; log alpha is linear in t between knots.
 
@@ -184,6 +196,8 @@ def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
 
 NAMED: dict[str, Callable[[], Process]] = {
     "vp-linear": vp_linear,
+    "vp-10": lambda: replace(vp_linear(0.1, 10.0, t_min=0.0), name="vp-10"),
+    "brownian-bridge": brownian_bridge,
     "subvp": subvp,
     "ve-geo": ve_geo,
     "ve-edm": ve_edm,

@@ -16,6 +16,9 @@ from torch import Tensor
 Time = float | Tensor  # a python float, or float64 [B] where each row has its own time
 Kind = Literal["mean", "posterior", "ratio", "jump", "control"]
 ExactClass = Literal["delta", "standard", "isotropic", "gaussian", "single_token"]
+# What a control is added to: the reversed noising drift, so that the optimum is g grad log p_t; or the time reversal of
+# the noising process of a Gaussian reference, so that the optimum is g grad log(p_t / p_t of the reference).
+Base = Literal["noising", "reference"]
 Evidence = Literal["E", "A", "S", "C"]
 
 
@@ -160,10 +163,14 @@ class Sampler:
     exact_options: Mapping[str, Any] = field(default_factory=dict)  # where order and exactness are declared, if the
     # published defaults are biased on purpose (noise inflation, clipping)
     exact_on: frozenset[ExactClass] = frozenset()
+    transitions: Callable[..., Any] | None = None  # tokens: (model, grid, process) -> for each step a map from x [B,L] to
+    # next-token weights [B,L,K'], float64; tokens.clipped of them is the law that the step draws from
     symmetric: frozenset[str] = frozenset()  # "rotation", "paths" (same x/alpha on every path with the same rho)
     shapes: str = "any"
     reduces: tuple[Reduction, ...] = ()
     per_sample: bool = True  # False only for population methods
+    base: Base | None = None  # of a control: see Base
+    unbiased: bool = False  # E[exp(log_weight)] = Z for every control and every grid
     baseline: bool = False  # a labelled relative that the paper's table needs, not the paper's method
     known_failures: Mapping[str, str] = field(default_factory=dict)  # law -> reason; strict: a pass is a failure
 
@@ -184,6 +191,7 @@ class Objective:
     times: Callable[[Tensor, Any], Tensor] | None = None
     reduce: Literal["mean", "variance"] = "mean"
     needs: frozenset[str] = frozenset()
+    base: Base | None = None  # of a control: see Base
     reduces: tuple[Reduction, ...] = ()
     known_failures: Mapping[str, str] = field(default_factory=dict)
 

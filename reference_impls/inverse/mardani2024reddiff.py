@@ -5,7 +5,7 @@ arXiv:2305.04391. Official code: NVlabs/RED-diff (NVIDIA Source Code Licence, no
 Path        x_t = alpha_t mu + sigma_t eps on the linear chain of 1,000 betas at t = i/1000 (the code's abar_i is our
             alpha_t^2 at t = (i+1)/1000; t = 0 is clean data). Any path with alpha_t > 0 works; rho = sigma/alpha.
 Loss        k w(rho_t) <stopgrad(eps_hat(x_t) - eps), mu>/d + v |y - A mu|^2/(2m), d pixels, m measurements; k = .25,
-            v = 1, w(rho) = rho ("linear"); KL(N(mu, 0) || p(x0|y)) up to weights.                      [prop. 2, alg. 1]
+            v = 1, w(rho) = rho ("linear"); KL(N(mu, 0) || p(x0|y)) up to weights.                              [alg. 1]
 Step        D = D(alpha_t mu + sigma_t eps, t); as eps_hat - eps = (mu - D)/rho_t the gradient is closed:
             g = k w(rho_t)/rho_t (mu - D)/d + v A^T (A mu - y)/m; one Adam step on mu, whose two moments are the memory.
             Starts at mu = A^+ y. The state is a clean estimate at every t, so nothing happens at sigma_s = 0.

@@ -1,0 +1,294 @@
+"""What a sampler of means computes: its order, its exactness, its reductions, its symmetries, its output law."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from benchmarks.laws import Law, device
+from benchmarks.laws.conduct import entry, exact_model, own_process, plain, random_grids, run, starts, usable
+from benchmarks.laws.impulses import output_law
+from benchmarks.laws.specimens import SQRT2, sampler, scaled, step
+from reference_impls import catalogue, targets
+from reference_impls.core import grids
+from reference_impls.core import process as processes
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Draws, Predictor, Reduction, Sampler, expand
+
+PATHS = ("vp-linear", "ve-edm", "condot")
+GRIDS = ("lam", "t", "power(7)")
+
+
+def _away_from_the_ends(name: str) -> Any:
+    return processes.named(name).between(0.05, 0.9)
+
+
+def errors_against_the_flow(card: Sampler, process: Any, grid: grids.Grid, steps: int) -> float:
+    """Largest error over 9 starts against the CDF flow map of G3 (toolkit T1)."""
+    times = grid(steps, process)
+    begin, end = (entry(card, times), entry(card, times.flip(0)))
+    scale = math.sqrt(1.2 * process.alpha(begin) ** 2 + process.sigma(begin) ** 2)
+    x = (torch.linspace(-2.2, 2.2, 9, dtype=torch.float64, device=device()) * scale)[:, None]
+    exact = targets.named("g3").flow(x, process.alpha(begin), process.sigma(begin), process.alpha(end), process.sigma(end))
+    return (run(card, process, times, x=x, **card.exact_options).x - exact).abs().max().item()
+
+
+def order_window(errors: list[float]) -> list[float]:
+    """The two slopes of the first three errors in [1e-11, 0.1] whose slopes differ by at most 0.08; else empty (T1)."""
+    for i in range(len(errors) - 2):
+        three = errors[i : i + 3]
+        if all(1e-11 <= error <= 0.1 for error in three):
+            slopes = [math.log2(three[0] / three[1]), math.log2(three[1] / three[2])]
+            if abs(slopes[0] - slopes[1]) <= 0.08:
+                return slopes
+    return []
+
+
+def observed_order(card: Sampler, path: str, grid: str, most: int = 4096) -> float | None:
+    """Mean slope in the window on one path and grid, steps doubled from 32; None without a window."""
+    errors, steps = [], 32
+    while steps <= most:
+        errors.append(errors_against_the_flow(card, _away_from_the_ends(path), grids.named(grid), steps))
+        slopes = order_window(errors)
+        if slopes:
+            return sum(slopes) / 2
+        steps *= 2
+    return None
+
+
+def order_is_as_declared(card: Sampler) -> None:
+    found = {}
+    for path in PATHS:
+        for grid in GRIDS:
+            order = observed_order(card, path, grid)
+            assert order is not None, f"{path} x {grid}: no window of steady slopes between 32 and 4096 steps"
+            assert order >= card.order - 0.15, f"{path} x {grid}: observed order {order:.2f}, declared {card.order:g}"
+            found[path, grid] = order
+    least = min(found, key=found.get)
+    assert found[least] <= card.order + 0.35, f"least observed order {found[least]:.2f} on {least}, declared {card.order:g}"
+
+
+def relative_variance_error(card: Sampler, process: Any, grid: Tensor, variance: float, **options: Any) -> float:
+    """Var(x_end)/V - 1 for N(0, variance) data by impulses, from the exact law at grid[0] (T5)."""
+    begin, end = grid[0].item(), grid[-1].item()
+
+    def predict(x: Tensor, t: Any) -> Tensor:
+        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
+        return alpha * variance / (alpha**2 * variance + sigma**2) * x
+
+    def go(x: Tensor, draws: Draws) -> Tensor:
+        return card.sample(Predictor("mean", predict), x, grid, process=process, draws=draws, **options).x
+
+    start = process.alpha(begin) ** 2 * variance + process.sigma(begin) ** 2
+    _, found = output_law(go, mean=0.0, variance=start)
+    return found / (process.alpha(end) ** 2 * variance + process.sigma(end) ** 2) - 1
+
+
+def weak_order_is_as_declared(card: Sampler) -> None:
+    for path in ("vp-linear", "ve-edm"):
+        process = _away_from_the_ends(path) if path == "vp-linear" else processes.named(path).between(0.05, 20.0)
+        errors = [
+            abs(relative_variance_error(card, process, grids.uniform_lam(steps, process), 0.25, **card.exact_options))
+            for steps in (128, 256, 512)
+        ]
+        slopes = [math.log2(errors[i] / errors[i + 1]) for i in range(2)]
+        assert abs(slopes[0] - slopes[1]) <= 0.1, f"{path}: no steady slope of the variance error: {slopes}, {errors}"
+        order = slopes[1]
+        assert card.weak_order - 0.15 <= order <= card.weak_order + 0.35, (
+            f"{path}: observed weak order {order:.2f}, declared {card.weak_order:g}; variance errors {errors}"
+        )
+
+
+def _exact_variance(card: Sampler, exact_class: str, variance: float) -> None:
+    process = own_process(card)
+
+    @given(random_grids(process, most=4))
+    def holds(grid: Tensor) -> None:
+        error = relative_variance_error(card, process, grid, variance, **card.exact_options)
+        assert abs(error) <= 1e-11, f"{exact_class} data: relative variance error {error:.2e} on {grid.tolist()}"
+
+    holds()
+
+
+def exact_on_declared_targets(card: Sampler) -> None:
+    process = own_process(card)
+    if card.stochastic:
+        for exact_class, variances in {"delta": (0.0,), "standard": (1.0,), "isotropic": (0.25, 3.0)}.items():
+            if exact_class in card.exact_on:
+                for variance in variances:
+                    _exact_variance(card, exact_class, variance)
+    if "delta" not in card.exact_on:
+        return
+
+    @given(random_grids(process, most=4), st.floats(-2, 2))
+    def holds(grid: Tensor, point: float) -> None:
+        begin, end = entry(card, grid), entry(card, grid.flip(0))
+        alpha_t, sigma_t, alpha_s, sigma_s = (
+            f(t) for t in (begin, end) for f in (process.alpha, process.sigma)
+        )  # fmt: skip
+        x = starts(process, begin)
+        mean = Predictor("mean", lambda y, t: torch.full_like(y, point))
+        draws = Philox(3, x.shape[0], device()) if not card.stochastic else Silence()
+        found = card.sample(mean, x, grid, process=process, draws=draws, **card.exact_options).x
+        if card.stochastic:  # with no noise the mean of the law remains, and it is affine in x: compare at the point
+            found = card.sample(mean, torch.full_like(x, alpha_t * point), grid, process=process, draws=draws).x
+            exact = torch.full_like(x, alpha_s * point)
+        else:
+            exact = alpha_s * point + sigma_s / sigma_t * (x - alpha_t * point)
+        bound = 1e-9 * (1 + x.abs().max().item() * max(alpha_s / alpha_t, sigma_s / sigma_t, 1.0))
+        gap = (found - exact).abs().max().item()
+        assert gap <= bound, f"point mass at {point:g}: off by {gap:.2e} (tolerance {bound:.1e}) on {grid.tolist()}"
+
+    holds()
+
+
+class Silence:
+    """Draws that are all zero."""
+
+    def at(self, *where: int) -> Silence:
+        return self
+
+    def normal(self, tag: str, like: Tensor) -> Tensor:
+        return torch.zeros_like(like)
+
+    def uniform(self, tag: str, shape: tuple[int, ...]) -> Tensor:
+        return torch.full(shape, 0.5, dtype=torch.float64)
+
+    def block(self, steps: int | range, tag: str, like: Tensor) -> Tensor:
+        return like.new_zeros(len(range(steps) if isinstance(steps, int) else steps), *like.shape)
+
+
+class Mapped:
+    """Draws passed through a linear map of each sample."""
+
+    def __init__(self, draws: Draws, transform: Any):
+        self.draws, self.transform = draws, transform
+
+    def at(self, *where: int) -> Mapped:
+        return Mapped(self.draws.at(*where), self.transform)
+
+    def normal(self, tag: str, like: Tensor) -> Tensor:
+        return self.transform(self.draws.normal(tag, like))
+
+    def uniform(self, tag: str, shape: tuple[int, ...]) -> Tensor:
+        return self.draws.uniform(tag, shape)
+
+    def block(self, steps: int | range, tag: str, like: Tensor) -> Tensor:
+        return self.transform(self.draws.block(steps, tag, like))
+
+
+def reduces_as_declared(card: Sampler) -> None:
+    for reduction in card.reduces:
+        other = catalogue.samplers()[reduction.to]
+        for path in {"any": (*PATHS, card.path), "own": (card.path,)}[reduction.on]:
+            process = usable(processes.named(path))
+
+            @given(random_grids(process))
+            def holds(grid: Tensor, process: Any = process, other: Sampler = other, reduction: Reduction = reduction) -> None:
+                ours = run(card, process, grid, **reduction.options).x
+                theirs = run(other, process, grid, **reduction.to_options).x
+                gap = (ours - theirs).abs().max().item() / (1 + theirs.abs().max().item())
+                assert gap <= reduction.tolerance, (
+                    f"with {dict(reduction.options)} on {process.name} it differs from {reduction.to} by {gap:.2e}"
+                )
+
+            holds()
+
+
+def _rotation(card: Sampler) -> None:
+    process, target = own_process(card), targets.named("mixture-2d")
+
+    @given(random_grids(process), st.floats(0, 2 * math.pi))
+    def holds(grid: Tensor, angle: float) -> None:
+        turn = torch.tensor(
+            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64, device=device()
+        )
+        plain_model = targets.exact(target, process)
+        turned = Predictor("mean", lambda x, t: plain_model(x @ turn, t) @ turn.T)
+        x = starts(process, entry(card, grid), shape=(2,))
+        draws = Philox(5, x.shape[0], device())
+        first = card.sample(plain_model, x, grid, process=process, draws=draws).x @ turn.T
+        second = card.sample(turned, x @ turn.T, grid, process=process, draws=Mapped(draws, lambda z: z @ turn.T)).x
+        gap = (first - second).abs().max().item() / (1 + first.abs().max().item())
+        assert gap <= 1e-9, f"rotating data, start and noise by {angle:.3f} rotates the result only to {gap:.2e}"
+
+    holds()
+
+
+def _same_on_every_path(card: Sampler) -> None:
+    one, other = _away_from_the_ends("vp-linear"), processes.named("ve-edm").between(1e-3, 200.0)
+
+    @given(random_grids(one))
+    def holds(grid: Tensor) -> None:
+        matched = other.time_of_logsnr(one.lam(grid))
+        y = starts(other, entry(card, matched))
+        found = [
+            run(card, process, times, x=y * process.alpha(entry(card, times)), seed=5).x
+            / process.alpha(entry(card, times.flip(0)))
+            for process, times in ((one, grid), (other, matched))
+        ]
+        gap = (found[0] - found[1]).abs().max().item() / (1 + found[0].abs().max().item())
+        assert gap <= 1e-9, f"x/alpha differs between vp-linear and ve-edm at equal rho by {gap:.2e}"
+
+    holds()
+
+
+def is_equivariant_as_declared(card: Sampler) -> None:
+    for name in sorted(card.symmetric):
+        {"rotation": _rotation, "paths": _same_on_every_path}[name](card)
+
+
+# ---- mutants -----------------------------------------------------------------------------------------------------
+def _alpha_ratio(grid: Tensor, process: Any, eta: float) -> Tensor:
+    return process.alpha(grid[:-1]) / process.alpha(grid[1:])
+
+
+def _adds_the_first_coordinate(x: Tensor, row: Any, memory: Any, *, model: Any, draws: Any) -> tuple[Tensor, None]:
+    x_s, _ = step(x, row, memory, model=model, draws=draws)
+    return x_s + 1e-6 * x[:, :1], None
+
+
+def _other_tag(x: Tensor, row: Any, memory: Any, *, model: Any, draws: Any) -> tuple[Tensor, None]:
+    return step(x, row, memory, model=model, draws=draws, tag="stage1")
+
+
+def _deis_like(**changes: Any) -> Sampler:
+    return replace(sampler(**changes), reduces=(Reduction({}, "song2020ddim.ddim"),))
+
+
+def _law(check: Any, mutants: dict[str, Any], applies: Any) -> Law:
+    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants)
+
+
+LAWS = (
+    _law(order_is_as_declared, {
+        "pulls_with_the_wrong_alpha": lambda: sampler(rows=scaled("pull", _alpha_ratio)),
+        "declares_second_order": lambda: sampler(order=2.0),
+        "declares_less_than_it_has": lambda: replace(catalogue.samplers()["karras2022edm.heun"], order=1.0),
+        "keeps_a_hundredth_too_much": lambda: sampler(rows=scaled("keep", lambda g, p, e: 1.01)),
+    }, lambda card: plain(card) and card.order is not None),
+    _law(weak_order_is_as_declared, {
+        "adds_sqrt2_too_much_noise": lambda: sampler(noisy=True, rows=scaled("noise", lambda g, p, e: SQRT2)),
+        "declares_second_order": lambda: sampler(noisy=True, weak_order=2.0),
+    }, lambda card: plain(card) and card.weak_order is not None),
+    _law(exact_on_declared_targets, {
+        "pulls_a_millionth_too_much": lambda: sampler(rows=scaled("pull", lambda g, p, e: 1 + 1e-6)),
+        "adds_the_noise_of_the_other_end": lambda: sampler(
+            noisy=True, rows=scaled("noise", lambda g, p, e: p.sigma(g[:-1]) / p.sigma(g[1:]))),
+    }, lambda card: plain(card) and bool(card.exact_on)),
+    _law(reduces_as_declared, {
+        "pulls_with_the_wrong_alpha": lambda: _deis_like(rows=scaled("pull", _alpha_ratio)),
+        "draws_under_another_tag": lambda: replace(
+            sampler(noisy=True, step=_other_tag), reduces=(Reduction({}, "song2020ddim.stochastic"),)),
+    }, lambda card: plain(card) and bool(card.reduces)),
+    _law(is_equivariant_as_declared, {
+        "adds_the_first_coordinate": lambda: sampler(step=_adds_the_first_coordinate),
+        "pulls_with_the_wrong_alpha": lambda: sampler(rows=scaled("pull", _alpha_ratio)),
+    }, lambda card: plain(card) and bool(card.symmetric)),
+)  # fmt: skip

@@ -1,0 +1,323 @@
+"""How a sampler of means must behave: counts, independence of the batch, noise, memory, shapes, refusals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from benchmarks.laws import Law, device
+from benchmarks.laws.specimens import SQRT2, around, rows, sample, sampler, scaled, step
+from reference_impls import targets
+from reference_impls.core import process as processes
+from reference_impls.core.draws import Philox
+from reference_impls.core.drive import drive
+from reference_impls.core.types import Predictor, Run, Sampler, WrongKind, expand
+
+
+def plain(card: Sampler) -> bool:
+    """A sampler of means on Gaussian paths that needs no aid: what the generic laws can run."""
+    return card.consumes == "mean" and "gaussian" in card.defined_on and not card.needs
+
+
+def usable(process: Any) -> Any:
+    """The process on an interval where alpha > 0 and sigma > 0 at both ends, so that every method is defined."""
+    t_min = process.t_min if process.sigma(process.t_min) > 0 else 0.02 * process.t_max
+    t_max = process.t_max if process.alpha(process.t_max) > 0 else 0.98 * process.t_max
+    return process.between(t_min, t_max)
+
+
+def own_process(card: Sampler) -> Any:
+    return usable(processes.named(card.path))
+
+
+@st.composite
+def random_grids(draw: Any, process: Any, most: int = 6) -> Tensor:
+    """Decreasing times over the whole interval, spaced by random shares of lam."""
+    shares = draw(st.lists(st.floats(0.2, 1.0), min_size=1, max_size=most))
+    fraction = torch.tensor([0.0, *shares], dtype=torch.float64).cumsum(0) / sum(shares)
+    lam_max, lam_min = process.lam(process.t_max), process.lam(process.t_min)
+    grid = process.time_of_logsnr(lam_max + fraction * (lam_min - lam_max))
+    grid[0], grid[-1] = process.t_max, process.t_min
+    return grid
+
+
+def entry(card: Sampler, grid: Tensor) -> float:
+    """The time at which the sampler takes its state: the noisy end, or the data end for an inversion."""
+    return grid[0 if card.walks == "down" else -1].item()
+
+
+def starts(process: Any, t: float, rows_: int = 5, seed: int = 0, shape: tuple[int, ...] = (1,)) -> Tensor:
+    """float64 [rows,*shape] normals at the scale of the state at t."""
+    like = torch.empty(rows_, *shape, dtype=torch.float64, device=device())
+    return Philox(seed, rows_, device()).normal("law", like) * math.hypot(process.alpha(t), process.sigma(t))
+
+
+def exact_model(process: Any, name: str = "g3") -> Predictor:
+    return targets.exact(targets.named(name), process)
+
+
+def run(card: Sampler, process: Any, grid: Tensor, *, x: Tensor | None = None, model: Any = None, seed: int = 1,
+        samples: Any = None, **options: Any) -> Run:  # fmt: skip
+    x = starts(process, entry(card, grid)) if x is None else x
+    draws = Philox(seed, x.shape[0] if samples is None else samples, device())
+    return card.sample(model or exact_model(process), x, grid, process=process, draws=draws, **options)
+
+
+def batch_never_changes_a_sample(card: Sampler) -> None:
+    process = own_process(card)
+
+    @given(random_grids(process))
+    def holds(grid: Tensor) -> None:
+        x = starts(process, entry(card, grid))
+        together = run(card, process, grid, x=x).x
+        alone = torch.cat([run(card, process, grid, x=x[i : i + 1], samples=range(i, i + 1)).x for i in range(len(x))])
+        gap = (together - alone).abs().max().item()
+        assert gap <= 1e-12 * (1 + x.abs().max().item()), f"a row alone differs from the row in its batch by {gap:.2e}"
+
+    holds()
+
+
+def nfe_is_as_declared(card: Sampler) -> None:
+    process = processes.named(card.path)
+    for steps in range(1, 10):
+        for where, grid in ((process, card.grid(steps, process)), (usable(process), None)):
+            grid = torch.linspace(where.t_max, where.t_min, steps + 1, dtype=torch.float64) if grid is None else grid
+            if card.walks == "up" and where.sigma(grid[-1].item()) <= 0:
+                continue
+            found, declared = run(card, where, grid, model=exact_model(where)).nfe, card.nfe(grid)
+            assert found == declared, f"{steps} steps ending at {grid[-1]:g}: metered {found}, declared {declared}"
+
+
+def evaluates_inside_the_grid(card: Sampler) -> None:
+    process = own_process(card)
+    reach = SQRT2 if card.stochastic else 1.0  # churn may overshoot by sqrt(2), as in its official code
+
+    @given(random_grids(process))
+    def holds(grid: Tensor) -> None:
+        seen: list[float] = []
+
+        def predict(x: Tensor, t: Any) -> Tensor:
+            seen.extend(t.flatten().tolist() if isinstance(t, Tensor) else [t])
+            return exact_model(process)(x, t)
+
+        run(card, process, grid, model=Predictor("mean", predict))
+        low, high = grid[-1].item() * (1 - 1e-12), grid[0].item() * reach * (1 + 1e-12)
+        assert min(seen) >= low and max(seen) <= high, f"evaluated at {min(seen)!r} .. {max(seen)!r}, grid {low} .. {high}"
+
+    holds()
+
+
+def one_step_works(card: Sampler) -> None:
+    process = processes.named(card.path) if card.walks == "down" else own_process(card)
+    if card.nfe is None:
+        process = usable(process)  # adaptive methods end where the velocity is defined
+    grid = card.grid(1, process)
+    result = run(card, process, grid)
+    assert torch.isfinite(result.x).all(), "one step from pure noise is not finite"
+    if card.nfe is not None:
+        assert result.nfe == card.nfe(grid), f"one step: metered {result.nfe}, declared {card.nfe(grid)}"
+    if "delta" in card.exact_on and process.sigma(grid[-1].item()) == 0:
+        point = Predictor("mean", lambda x, t: torch.full_like(x, 0.7))
+        gap = (run(card, process, grid, model=point).x - 0.7).abs().max().item()
+        assert gap <= 1e-9, f"one step to clean data on a point mass misses it by {gap:.2e}"
+
+
+def every_interval_is_used(card: Sampler) -> None:
+    process = own_process(card)
+
+    @given(st.integers(1, 4), st.floats(0.2, 0.8))
+    def holds(i: int, share: float) -> None:
+        grid = process.time_of_logsnr(
+            torch.linspace(process.lam(process.t_max), process.lam(process.t_min), 6, dtype=torch.float64)
+        )
+        grid[0], grid[-1] = process.t_max, process.t_min
+        moved = grid.clone()
+        moved[i] = grid[i + 1] + (grid[i - 1] - grid[i + 1]) * share
+        assume((moved[i] - grid[i]).abs() > 1e-3 * (grid[i - 1] - grid[i + 1]))
+        gap = (run(card, process, grid).x - run(card, process, moved).x).abs().max().item()
+        assert gap > 1e-9, f"moving grid point {i} from {grid[i]:g} to {moved[i]:g} changes nothing"
+
+    holds()
+
+
+def float32_follows_float64(card: Sampler) -> None:
+    process = own_process(card)
+    grid = process.time_of_logsnr(torch.linspace(process.lam(process.t_max), process.lam(process.t_min), 17, dtype=torch.float64))
+    grid[0], grid[-1] = process.t_max, process.t_min
+    x = starts(process, entry(card, grid), 64).float()
+    exact = exact_model(process)
+    rounded = Predictor("mean", lambda y, t: exact(y.double(), t).float().to(y.dtype))
+    truth = run(card, process, grid, x=x.double()).x
+    response = (run(card, process, grid, x=x.double(), model=rounded).x - truth).square().mean().sqrt().item()
+    error = (run(card, process, grid, x=x, model=rounded).x.double() - truth).square().mean().sqrt().item()
+    bound = 32 * max(response, torch.finfo(torch.float32).eps * truth.abs().max().item())
+    assert error <= bound, f"float32 error {error:.2e}, expected at most {bound:.2e} (32x the response to rounding)"
+
+
+def seed_matters_only_if_stochastic(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
+    same = torch.equal(run(card, process, grid, seed=1).x, run(card, process, grid, seed=2).x)
+    assert same != card.stochastic, f"card says stochastic={card.stochastic}, two seeds give {'equal' if same else 'other'} ends"
+
+
+def leaves_global_rng_alone(card: Sampler) -> None:
+    process = own_process(card)
+    before = torch.random.get_rng_state()
+    run(card, process, torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64))
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator moved"
+
+
+def does_not_touch_its_inputs(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+    x = starts(process, entry(card, grid))
+    outputs: list[tuple[Tensor, Tensor]] = []
+
+    def predict(y: Tensor, t: Any) -> Tensor:
+        out = exact_model(process)(y, t)
+        outputs.append((out, out.clone()))
+        return out
+
+    kept = x.clone(), grid.clone()
+    run(card, process, grid, x=x, model=Predictor("mean", predict))
+    assert torch.equal(x, kept[0]), "the start state was written to"
+    assert torch.equal(grid, kept[1]), "the grid was written to"
+    assert all(torch.equal(out, copy) for out, copy in outputs), "a model's output was written to"
+
+
+def second_run_equals_a_fresh_one(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+    first = run(card, process, grid).x
+    run(card, process, grid, x=starts(process, entry(card, grid), 3, seed=9))
+    assert torch.equal(first, run(card, process, grid).x), "the same call gave another result after a call in between"
+
+
+def accepts_its_sample_shapes(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+
+    def predict(y: Tensor, t: Any) -> Tensor:  # a different exact Gaussian for each coordinate
+        flat = y.flatten(1)
+        variance = torch.linspace(0.2, 2.0, flat.shape[1], dtype=y.dtype, device=y.device)
+        alpha, sigma = expand(process.alpha(t), flat), expand(process.sigma(t), flat)
+        return (alpha * variance / (alpha**2 * variance + sigma**2) * flat).reshape(y.shape)
+
+    flat = starts(process, entry(card, grid), 3, shape=(16,))
+    expected = run(card, process, grid, x=flat, model=Predictor("mean", predict)).x
+    for shape in ((4, 4), (1, 4, 4), (2, 2, 2, 2)):
+        found = run(card, process, grid, x=flat.reshape(3, *shape), model=Predictor("mean", predict)).x
+        assert found.shape == (3, *shape), f"sample shape {shape} came back as {tuple(found.shape[1:])}"
+        gap = (found.flatten(1) - expected).abs().max().item()
+        assert gap <= 1e-12, f"sample shape {shape} changes the result by {gap:.2e}"
+
+
+def refuses_the_wrong_model_kind(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+    wrong = Predictor("jump" if card.consumes != "jump" else "mean", exact_model(process).predict)
+    try:
+        run(card, process, grid, model=wrong)
+    except WrongKind:
+        return
+    raise AssertionError(f"a model of kind {wrong.kind!r} was accepted, expected WrongKind")
+
+
+# ---- mutants -----------------------------------------------------------------------------------------------------
+def _couples_rows() -> Sampler:
+    return around(state=lambda x: x + 1e-6 * (x - x.mean(0)))
+
+
+def _evaluates_twice() -> Sampler:
+    return around(model=lambda inner: lambda x, t: (inner(x, t) + inner(x, t)) / 2)
+
+
+def _rounds_times_up() -> Sampler:
+    return around(model=lambda inner: lambda x, t: inner(x, t * (1 + 1e-6)))
+
+
+def _divides_by_the_end(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any) -> Run:
+    return sample(model, x, grid, process=process, draws=draws, rows=scaled("pull", lambda g, p, e: 1 + 1e-6 / (g[:1] * (g.shape[0] - 2))))
+
+
+def _skips_the_third_point(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any) -> Run:
+    keep = [i for i in range(grid.shape[0]) if i != 2] if grid.shape[0] > 4 else range(grid.shape[0])
+    return sample(model, x, grid[list(keep)], process=process, draws=draws)
+
+
+def _draws_by_wall_tag() -> Sampler:
+    return sampler(step=lambda x, row, memory, *, model, draws: (
+        step(x, row, memory, model=model, draws=draws)[0] + 1e-9 * draws.normal("step", x), None))  # fmt: skip
+
+
+def _global_noise() -> Sampler:
+    return sampler(step=lambda x, row, memory, *, model, draws: (
+        step(x, row, memory, model=model, draws=draws)[0] + 0 * torch.randn_like(x), None))  # fmt: skip
+
+
+def _writes_to_x() -> Sampler:
+    def changed(x: Tensor, row: Any, memory: Any, *, model: Any, draws: Any) -> tuple[Tensor, None]:
+        mean = model(x, row.t)
+        return x.mul_(row.keep).add_(mean, alpha=row.pull), None
+
+    return sampler(step=changed)
+
+
+def _writes_to_the_mean() -> Sampler:
+    def changed(x: Tensor, row: Any, memory: Any, *, model: Any, draws: Any) -> tuple[Tensor, None]:
+        return model(x, row.t).mul_(row.pull).add_(x, alpha=row.keep), None
+
+    return sampler(step=changed)
+
+
+def _remembers_between_runs() -> Sampler:
+    calls: list[int] = []
+
+    def before(model: Any, x: Tensor, grid: Tensor) -> tuple[Any, Tensor, Tensor]:
+        calls.append(1)
+        return model, x * (1 + 1e-9 * len(calls)), grid
+
+    return around(before=before)
+
+
+def _transposes() -> Sampler:
+    return around(state=lambda x: x.transpose(-1, -2).reshape(x.shape) if x.ndim > 2 else x)
+
+
+def _takes_any_model(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any) -> Run:
+    return drive(rows(grid, process, 0.0), step, Predictor("mean", lambda y, t: model(y, t)), x, draws=draws)
+
+
+def _law(check: Any, mutants: dict[str, Any], applies: Any = plain) -> Law:
+    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants)
+
+
+LAWS = (
+    _law(batch_never_changes_a_sample, {"couples_rows": _couples_rows}, lambda card: plain(card) and card.per_sample),
+    _law(nfe_is_as_declared, {
+        "evaluates_twice": _evaluates_twice,
+        "declares_one_less": lambda: sampler(nfe=lambda grid: grid.shape[0] - 2.0),
+    }, lambda card: plain(card) and card.nfe is not None),
+    _law(evaluates_inside_the_grid, {
+        "rounds_times_up": _rounds_times_up,
+    }),
+    _law(one_step_works, {"divides_by_the_steps_before_the_last": lambda: sampler(sample=_divides_by_the_end)}),
+    _law(every_interval_is_used, {"skips_the_third_point": lambda: sampler(sample=_skips_the_third_point)},
+         lambda card: plain(card) and card.nfe is not None),
+    _law(float32_follows_float64, {"adds_and_subtracts_a_thousand": lambda: around(state=lambda x: (x + 1e3) - 1e3)}),
+    _law(seed_matters_only_if_stochastic, {
+        "draws_where_it_says_it_does_not": _draws_by_wall_tag,
+        "forgets_its_noise": lambda: sampler(noisy=True, rows=scaled("noise", lambda g, p, e: 0.0)),
+    }),
+    _law(leaves_global_rng_alone, {"global_noise": _global_noise}),
+    _law(does_not_touch_its_inputs, {"writes_to_x": _writes_to_x, "writes_to_the_mean": _writes_to_the_mean}),
+    _law(second_run_equals_a_fresh_one, {"remembers_between_runs": _remembers_between_runs}),
+    _law(accepts_its_sample_shapes, {"transposes": _transposes}),
+    _law(refuses_the_wrong_model_kind, {"takes_any_model": lambda: sampler(sample=_takes_any_model)}),
+)  # fmt: skip

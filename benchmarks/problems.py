@@ -1,0 +1,226 @@
+"""The names in a job made into what they name: target, process, method, model, grid, aids and start states.
+
+Everything that decides a number between a job and a method's `sample` stands here, and nothing else does: this file's
+digest is part of every record's `made_of`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import checkpoints, data, recipes
+from benchmarks.jobs import Job, UsageError, expected
+from reference_impls import catalogue, targets
+from reference_impls.core import grids, tokens
+from reference_impls.core import process as processes
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Likelihood, Predictor, Sampler
+
+INTERVAL = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<t_min>[^,\]]+),(?P<t_max>[^,\]]+)\])?")
+
+
+@cache
+def target_of(name: str) -> Any:
+    """A target, or else a data set, by its name."""
+    if name in targets.makers():
+        return targets.named(name)
+    if name in data.NAMED:
+        return data.named(name)
+    raise expected("target", name, {*targets.makers(), *data.NAMED}, "`trilemma list targets` shows what each one is")
+
+
+def family_of(target: Any) -> str:
+    """What kind of problem a target is: "tokens", "inverse", "density" or "samples"."""
+    if letters_of(target) is not None:
+        return "tokens"
+    if hasattr(target, "measurement"):
+        return "inverse"
+    return "density" if hasattr(target, "log_density") else "samples"
+
+
+def letters_of(target: Any) -> int | None:
+    """K of a token target or a data set of tokens; None where states are not tokens."""
+    if isinstance(target, data.Data):
+        return len(data.ALPHABET) if target.train.dtype == torch.int64 else None
+    return getattr(target, "K", None)
+
+
+def shape_of(target: Any) -> tuple[int, ...]:
+    """*D of one sample."""
+    if isinstance(target, data.Data):
+        return tuple(target.train.shape[1:])
+    return tuple(target.shape)
+
+
+@cache
+def process_of(name: str, letters: int | None = None) -> Any:
+    """A process by name or name[t_min,t_max]; a token process over `letters` letters where that is given."""
+    match = INTERVAL.fullmatch(name)
+    known = tokens.NAMED if letters is not None else processes.NAMED
+    if match is None or match["name"] not in known:
+        raise expected("process", name, known, "an interval is written name[t_min,t_max]")
+    process = processes.named(match["name"]) if letters is None else tokens.named(match["name"], letters)
+    if match["t_min"] is None:
+        return process
+    try:
+        t_min, t_max = float(match["t_min"]), float(match["t_max"])
+    except ValueError:
+        t_min = t_max = float("nan")
+    if not 0 <= t_min < t_max:
+        raise UsageError(f"process: {name!r}, expected two numbers 0 <= t_min < t_max in the brackets")
+    return process.between(t_min, t_max)
+
+
+def method_of(kind: str, id: str) -> Sampler | Likelihood:
+    """The card of a job's method: a likelihood for jobs of that kind, otherwise a sampler."""
+    known = catalogue.likelihoods() if kind == "likelihood" else catalogue.samplers()
+    if id not in known:
+        raise expected("method", id, known, "`trilemma list` shows what each one is")
+    return known[id]
+
+
+def needs_of(target: Any) -> frozenset[str]:
+    """The aids that a target hands to a method, which are also those that a method on it must want."""
+    return {"density": frozenset({"log_density"}), "inverse": frozenset({"measurement"})}.get(
+        family_of(target), frozenset()
+    )
+
+
+def aids_of(card: Any, target: Any, rows: range | None = None) -> dict[str, Any]:
+    """name -> aid, for the aids that the card needs; of an inverse problem the measurements of one shard's `rows`."""
+    needs = getattr(card, "needs", ())
+    if "log_density" in needs:
+        return {"log_density": target.log_density}
+    return {"measurement": measured(target, rows).measurement} if "measurement" in needs else {}
+
+
+def measured(problem: Any, rows: range) -> Any:
+    """The problem of one shard: its k-th sample answers measurement k (modulo how many there are), in every shard.
+
+    So a job of 20 shards of 45 holds 20 posterior samples of each of 45 measurements.
+    """
+    known = problem.measurement.y.shape[0]
+    return problem if known == 1 else problem.rows([k % known for k in range(len(rows))])
+
+
+def offered(target: Any) -> frozenset[str]:
+    """Kinds of exact model that a target has."""
+    if family_of(target) == "inverse":
+        return offered(target.prior)
+    kinds = {name for name in ("mean", "posterior", "ratio") if callable(getattr(target, name, None))}
+    return frozenset(kinds | ({"jump"} if callable(getattr(target, "flow", None)) else set()))
+
+
+def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
+    """UsageError if the method is not defined on the job's process, target, model or grid. Evaluates no model."""
+    defined_on = getattr(card, "defined_on", frozenset({"token" if family_of(target) == "tokens" else "gaussian"}))
+    needs = getattr(card, "needs", frozenset())
+    if getattr(card, "walks", "down") != "down":
+        raise UsageError(f"method: {card.id!r} walks from data to noise, expected a sampler from noise to data")
+    if process.kind not in defined_on:
+        raise UsageError(
+            f"process: {job.process!r} is of kind {process.kind!r}, expected {' or '.join(sorted(defined_on))} for {card.id}"
+        )
+    if needs != needs_of(target):
+        raise UsageError(
+            f"target: {job.target!r} gives {', '.join(sorted(needs_of(target))) or 'no aid'}, but {card.id} needs "
+            f"{', '.join(sorted(needs)) or 'none'}; choose a target of the method's kind"
+        )
+    if job.model == "exact" and card.consumes not in offered(target):
+        raise UsageError(
+            f"model: 'exact' of {job.target} gives {', '.join(sorted(offered(target))) or 'nothing'}, expected "
+            f"{card.consumes!r} for {card.id}; name a checkpoint that predicts it"
+        )
+    if job.model != "exact":
+        check_model(job, card, target)
+    if job.start == "exact" and not (callable(getattr(target, "sample", None)) and process.kind == "gaussian"):
+        raise UsageError(f"start: 'exact' on {job.target!r}, expected 'card': it has no exact draws to be noised")
+    if job.kind in ("sample", "timing"):
+        if job.grid is None or job.steps is None:
+            raise UsageError(f"grid, steps: {job.grid!r}, {job.steps!r}, expected both for a job of kind {job.kind!r}")
+        try:
+            grid_of(job.grid, job.steps, card, process)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
+def recipe_of(model: str) -> recipes.Recipe:
+    """The recipe of a checkpoint that is in the lock, or that could be: a recipe's name or recipe@seed."""
+    try:
+        return recipes.named(checkpoints.split_name(model)[0])
+    except (checkpoints.BadCheckpoint, recipes.BadRecipe):
+        raise expected("model", model, {*checkpoints.names(), *recipes.names(), "exact"}) from None
+
+
+def check_model(job: Job, card: Any, target: Any) -> None:
+    """UsageError if a checkpoint's network does not predict what the card consumes, for this target on this process."""
+    recipe = recipe_of(job.model)
+    if recipe.objective is None:
+        raise UsageError(f"model: {job.model!r} is no generative model (task {recipe.task!r}), expected one that is")
+    predicts = catalogue.objectives()[recipe.objective].minimiser
+    if predicts != card.consumes:
+        raise UsageError(f"model: {job.model!r} predicts {predicts!r}, expected {card.consumes!r} for {card.id}")
+    if job.process.partition("[")[0] != recipe.process:
+        raise UsageError(f"process: {job.process!r}, expected {recipe.process!r}, on which {job.model} was trained")
+    if recipe.data not in (job.target, getattr(getattr(target, "prior", None), "name", None)):
+        raise UsageError(f"target: {job.target!r}, expected {recipe.data!r}, on which {job.model} was trained")
+
+
+def grid_of(name: str, steps: int, card: Any, process: Any) -> Tensor:
+    """Times, float64 [steps+1] on the CPU; "own" is the card's grid. Raises BadGrid (a ValueError)."""
+    grid = card.grid if name == "own" else grids.named(name)
+    return grids.checked(grid(steps, process))
+
+
+def model_of(job: Job, card: Any, target: Any, process: Any, device: torch.device) -> Any:
+    """The job's model: the target's exact one or a checkpoint's network in its parametrisation."""
+    if job.model != "exact":
+        dtype = getattr(torch, job.net_dtype or "float32")
+        return checkpoints.model(job.model, process=process, device=device, dtype=dtype)
+    source = target.prior if family_of(target) == "inverse" else target
+    if card.consumes == "jump":
+        return Predictor("jump", lambda x, t, s: source.flow(x, *levels(process, t), *levels(process, s)))
+    if card.consumes == "mean":
+        return targets.exact(source, process)
+    predict = getattr(source, card.consumes)
+    return Predictor(card.consumes, lambda x, t: predict(x, t, process))
+
+
+def levels(process: Any, t: float) -> tuple[float, float]:
+    return process.alpha(t), process.sigma(t)
+
+
+def like_of(job: Job, target: Any, rows: int, device: torch.device) -> Tensor:
+    """An empty state of `rows` samples: shape, dtype and device for draws."""
+    dtype = torch.int64 if family_of(target) == "tokens" else getattr(torch, job.dtype)
+    return torch.empty(rows, *shape_of(target), dtype=dtype, device=device)
+
+
+def draws_of(job: Job, rows: range, device: torch.device) -> Philox:
+    return Philox(job.seed, rows, device)
+
+
+def start_of(
+    job: Job, card: Any, target: Any, process: Any, grid: Tensor, draws: Philox, like: Tensor, aids: Mapping[str, Any]
+) -> Tensor:
+    """State at grid[0]. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them."""
+    if job.start == "exact":
+        return exact_start(target, process, draws, like)
+    return card.start(draws, like, grid, process, aids)
+
+
+def exact_start(target: Any, process: Any, draws: Philox, like: Tensor) -> Tensor:
+    """A draw from the marginal at t_max: alpha x0 + sigma eps."""
+    return process.noised(target.sample(draws, like), process.t_max, draws.normal("start", like))
+
+
+def data_of(target: Any) -> Tensor | None:
+    """The data behind a target, if it is made of data: they enter made_of. None for a law in closed form."""
+    atoms = getattr(target, "atoms", None)
+    return data_of(target.prior) if atoms is None and hasattr(target, "prior") else atoms

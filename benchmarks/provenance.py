@@ -1,0 +1,106 @@
+"""Where and of what a record is made: role -> sha256 of what answers a job, the place, and the commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from functools import cache
+
+import torch
+
+from benchmarks import checkpoints, data, problems
+from benchmarks.digests import ROOT, digest, merged, module_digest, sources_digest
+from benchmarks.jobs import Job
+from benchmarks.records import Place
+from reference_impls import catalogue, targets
+
+DRAWS = "reference_impls.core.draws"
+GRIDS = "reference_impls.core.grids"
+
+
+@cache
+def target_parts(name: str) -> dict[str, str]:
+    """The target's file with all behind it, and the digest of its data where it is made of data."""
+    target = problems.target_of(name)
+    if isinstance(target, data.Data):
+        return {"target": sources_digest("benchmarks.data"), "data": target.digest}
+    parts = {"target": sources_digest(targets.makers()[name].__module__)}
+    behind = problems.data_of(target)
+    return parts if behind is None else {**parts, "data": data.digest_of(behind)}
+
+
+@cache
+def model_parts(name: str) -> dict[str, str]:
+    """A checkpoint's digest, and that of the sources that turn it into a model: network and parametrisation."""
+    recipe = problems.recipe_of(name)
+    key = recipe.parametrisation.split(".", 1)[0]
+    network = f"reference_impls.nets.{recipe.net['kind']}"
+    pinned = checkpoints.digest(name) if name in checkpoints.names() else "not in checkpoints.lock"
+    return {
+        "checkpoint": pinned,
+        "model": merged({"net": sources_digest(network), "join": sources_digest(catalogue.modules()[key])}),
+    }
+
+
+def method_parts(job: Job) -> dict[str, str]:
+    """The file of the method; for the jobs that the harness answers itself, the file that does it."""
+    if job.kind in ("reference", "floor"):
+        return {"method": module_digest("benchmarks.flow_reference")} if job.kind == "reference" else {}
+    return {"method": sources_digest(catalogue.modules()[job.method.split(".", 1)[0]])}
+
+
+def made_of(job: Job, place: Place | None = None) -> dict[str, str]:
+    """What would answer `job` now. place: of a timing job, whose answer it is part of."""
+    parts = {
+        **method_parts(job),
+        **target_parts(job.target),
+        **({} if job.model == "exact" else model_parts(job.model)),
+        "problem": merged({"problem": module_digest("benchmarks.problems"), "draws": sources_digest(DRAWS)}),
+    }
+    if job.grid not in (None, "own"):
+        parts["grid"] = sources_digest(GRIDS)
+    if job.kind == "timing":
+        parts["timing"] = module_digest("benchmarks.timing")
+        parts["place"] = digest(place.model_dump())
+    return parts
+
+
+@cache
+def place(device: str) -> Place:
+    """This machine, as far as it can change a number or a time."""
+    at = torch.device(device)
+    hardware = torch.cuda.get_device_name(at) if at.type == "cuda" else cpu_name()
+    return Place(
+        device=at.type,
+        hardware=hardware,
+        threads=torch.get_num_threads() if at.type == "cpu" else 0,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        platform=f"{sys.platform}-{platform.machine()}",
+    )
+
+
+def cpu_name() -> str:
+    """The processor's name and how many of it there are."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    except OSError:
+        pass  # not Linux: the platform's own name stays
+    return f"{name} x{os.cpu_count()}"
+
+
+@cache
+def commit() -> tuple[str, bool]:
+    """(commit, dirty) of the repository; ("unknown", True) outside one."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True

@@ -1,0 +1,147 @@
+"""Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` carries it out.
+
+task        what a loss is made of: labels | data | tokens | paths (keys of TASKS)
+data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density
+objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model; process  by name
+[net]       kind (a module of reference_impls/nets) and its options
+[fit]       fields of core.fit.Plan
+[options]   of the parametrisation; [objective_options] of the loss
+storage     dtype of the committed file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks import data
+from reference_impls import catalogue, nets, targets
+from reference_impls.core import fit, grids, process, tokens
+from reference_impls.core.types import Model
+
+FOLDER = Path(__file__).parent
+
+
+class BadRecipe(ValueError):
+    """A recipe that is missing or says something unknown; the message names the file, the field and what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One parsed recipe. sha256 is that of its content as canonical JSON: comments and order do not count."""
+
+    name: str
+    task: str
+    data: str
+    net: Mapping[str, Any]
+    fit: Mapping[str, Any]
+    sha256: str
+    objective: str | None = None
+    parametrisation: str | None = None
+    process: str | None = None
+    interval: tuple[float, float] | None = None
+    grid: str = "t"
+    steps: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
+    storage: str = "float32"
+
+    @property
+    def plan(self) -> fit.Plan:
+        return fit.Plan(**self.fit)
+
+    def untrained(self, seed: int) -> nn.Module:
+        """The raw network with its first weights."""
+        return nets.build(**self.net, seed=seed)
+
+    def own_process(self) -> Any:
+        """The process it is trained on; None for a classifier."""
+        if self.process is None:
+            return None
+        if self.task == "tokens":
+            return tokens.named(self.process)
+        made = process.named(self.process)
+        return made.between(*self.interval) if self.interval else made
+
+    def joined(self, net: nn.Module, on: Any = None) -> Model:
+        """The raw net as a Model, by the parametrisation that the recipe names; `on` replaces the recipe's own process."""
+        key, name = self.parametrisation.split(".", 1)
+        aids = {"log_density": targets.named(self.data).log_density} if self.task == "paths" else {}
+        join = catalogue.papers()[key].parametrisations[name]
+        return join(net, process=on or self.own_process(), **self.options, **aids)
+
+
+def names() -> list[str]:
+    return sorted(file.stem for file in FOLDER.glob("*.toml"))
+
+
+@cache
+def named(name: str) -> Recipe:
+    """A recipe by name; raises BadRecipe with the names there are."""
+    if name not in names():
+        raise BadRecipe(f"recipe: {name!r} is not known; expected one of {', '.join(names())}")
+    content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    if content.get("task") not in TASKS:
+        raise BadRecipe(f"task: {content.get('task')!r} in recipes/{name}.toml, expected one of {', '.join(TASKS)}")
+    sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Recipe(name=name, sha256=sha256, **content)
+
+
+def _labels(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    """Cross-entropy of the train half's labels, images with uniform noise of one grey level (they have 17) added."""
+    known = data.named(recipe.data)
+    images, labels = known.train.float().to(device), known.train_labels.to(device)
+    smoothing = recipe.objective_options.get("smoothing", 0.0)
+
+    def losses(draws):
+        rows = (draws.uniform("row", (batch,)) * images.shape[0]).long()
+        u = draws.uniform("dither", (batch, *images.shape[1:])).to(images.dtype)
+        logits = net(images[rows] + (u - 0.5) * recipe.objective_options.get("dither", 0.0))
+        return nn.functional.cross_entropy(logits, labels[rows], reduction="none", label_smoothing=smoothing)
+
+    return losses
+
+
+def _data(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    objective = catalogue.objectives()[recipe.objective]
+    x0 = data.named(recipe.data).train.float().to(device)
+    model, own = recipe.joined(net), recipe.own_process()
+    return fit.data_losses(objective, model, x0, batch, process=own, **recipe.objective_options)
+
+
+def _tokens(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    objective = catalogue.objectives()[recipe.objective]
+    x0 = data.named(recipe.data).train
+    x0 = x0 if device.type == "cpu" else x0.to(device)
+    model, own = recipe.joined(net), recipe.own_process()
+    return fit.token_losses(objective, model, x0, batch, process=own, **recipe.objective_options)
+
+
+def _paths(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    objective, target, own = catalogue.objectives()[recipe.objective], targets.named(recipe.data), recipe.own_process()
+    like = torch.empty(batch, *target.shape, device=device)
+    grid = grids.named(recipe.grid)(recipe.steps, own)
+    return fit.path_losses(
+        objective, recipe.joined(net), like, grid, process=own, log_density=target.log_density, **recipe.objective_options
+    )
+
+
+TASKS: dict[str, Callable[..., fit.Losses]] = {"labels": _labels, "data": _data, "tokens": _tokens, "paths": _paths}
+
+
+def losses(recipe: Recipe, net: nn.Module, device: torch.device) -> fit.Losses:
+    """What `fit` minimises for this recipe, on `device`."""
+    return TASKS[recipe.task](recipe, net, recipe.plan.batch, device)
+
+
+def reduction(recipe: Recipe) -> str:
+    return catalogue.objectives()[recipe.objective].reduce if recipe.objective else "mean"

@@ -1,0 +1,308 @@
+"""Linear inverse problems y = A x0 + s z whose posterior p(x0 | y) is known exactly, evidence included.
+
+Gaussian components N(m_k, C_k) with weights w_k stay such: with S_k = A C_k A^T + s^2 I and K_k = C_k A^T S_k^-1
+    m_k' = m_k + K_k (y - A m_k),  C_k' = (I - K_k A) C_k,  w_k' = w_k N(y; A m_k, S_k) / p(y),  p(y) = sum of numerators.
+Equally likely atoms a_k stay atoms: w_k' = softmax_k(-|y - A a_k|^2 / (2 s^2)).
+A problem carries y [B,m], one measurement a row, so that a batch of B states solves B problems at once; y [1,m] serves
+any batch. What a sampler sees of it is its `measurement` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from reference_impls.core.convert import Coefficient
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Draws
+from reference_impls.targets.atoms import Atoms, digits
+from reference_impls.targets.gaussian import gaussian
+from reference_impls.targets.mixtures import Mixture
+
+Rows = Tensor | range | list[int]  # which of a problem's measurements, repeats allowed
+MEASUREMENT_SEED = 20230507  # of the noise on the measured digits, keyed by the digit's place in the held-out half
+
+
+class Operator(Protocol):
+    """A linear map from [B,*D] to [B,m], its transpose and its Moore-Penrose inverse back to [B,*D]."""
+
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    def transpose(self, r: Tensor) -> Tensor: ...
+
+    def pinv(self, y: Tensor) -> Tensor: ...
+
+    def to(self, like: Tensor) -> Operator: ...
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """x -> A x with A [m,d] float64, acting on samples of shape [*D], d pixels."""
+
+    matrix: Tensor
+    shape: tuple[int, ...]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.T
+
+    def transpose(self, r: Tensor) -> Tensor:
+        return (r @ self.matrix).reshape(-1, *self.shape)
+
+    def pinv(self, y: Tensor) -> Tensor:
+        return (y @ self.inverse.T).reshape(-1, *self.shape)
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        return torch.linalg.pinv(self.matrix.double()).to(self.matrix)
+
+    def to(self, like: Tensor) -> Matrix:
+        return replace(self, matrix=self.matrix.to(like))
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Keeps the entries where `keep` (bool [*D]) is true, in row-major order; the transpose, and inverse, fills in zeros."""
+
+    keep: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, self.keep]
+
+    def transpose(self, r: Tensor) -> Tensor:
+        x = r.new_zeros(r.shape[0], *self.keep.shape)
+        x[:, self.keep] = r
+        return x
+
+    pinv = transpose
+
+    def to(self, like: Tensor) -> Mask:
+        return replace(self, keep=self.keep.to(like.device))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of the unknown: y [B,m] (or [1,m] for any batch), the operator, the noise's standard deviation."""
+
+    operator: Operator
+    y: Tensor
+    noise_std: float
+
+    def matching(self, x: Tensor) -> Measurement:
+        """In x's dtype and device, with one row of y for each of x [B,*D]; raises ValueError where rows cannot match."""
+        if self.y.shape[0] not in (1, x.shape[0]):
+            raise ValueError(
+                f"measurement: y has {self.y.shape[0]} rows, expected 1 or {x.shape[0]}, one for each row of x; "
+                "choose them with problem.rows(...)"
+            )
+        return Measurement(self.operator.to(x), self.y.to(x).expand(x.shape[0], -1), self.noise_std)
+
+    def rows(self, index: Rows) -> Measurement:
+        return replace(self, y=self.y[torch.as_tensor(index)])
+
+
+class InverseProblem(Protocol):
+    """prior: a Target; posterior: a Target too, conditioned on y, row b on y's row b.
+
+    posterior_mean [B,*D] and log_evidence [B] (log p(y) in nats) are exact, one for each row of y.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    prior: Any
+    posterior: Any
+    measurement: Measurement
+    posterior_mean: Tensor
+    log_evidence: Tensor
+
+    def rows(self, index: Rows) -> InverseProblem: ...
+
+
+def log_gaussian(residual: Tensor, covariance: Tensor) -> Tensor:
+    """log N(residual; 0, covariance): residual [...,m], covariance [...,m,m]."""
+    root = torch.linalg.cholesky(covariance)
+    white = torch.linalg.solve_triangular(root, residual[..., None], upper=False)[..., 0]
+    log_volume = root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + residual.shape[-1] / 2 * math.log(2 * math.pi)
+    return -white.square().sum(-1) / 2 - log_volume
+
+
+@dataclass(frozen=True)
+class LinearGaussian:
+    """Prior: weights [K], means [K,d], covariances [K,d,d]; y = matrix x0 + noise_std z with matrix [m,d]; y [B,m]."""
+
+    name: str
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+    matrix: Tensor
+    noise_std: float
+    y: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.means.shape[1],)
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement(Matrix(self.matrix, self.shape), self.y, self.noise_std)
+
+    def rows(self, index: Rows) -> LinearGaussian:
+        return replace(self, y=self.y[torch.as_tensor(index)])
+
+    @cached_property
+    def prior(self) -> Any:
+        return mixture_of(f"{self.name} prior", self.weights, self.means, self.covariances)
+
+    @cached_property
+    def conditioned(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """log_evidence [B], and the posterior's weights [B,K], means [B,K,d], covariances [K,d,d]."""
+        noise = self.noise_std**2 * torch.eye(self.matrix.shape[0], dtype=torch.float64)
+        seen = self.matrix @ self.covariances  # A C, [K,m,d]
+        evidence = seen @ self.matrix.T + noise
+        gain = torch.linalg.solve(evidence, seen).mT  # C A^T S^-1, [K,d,m]
+        residual = self.y[:, None] - self.means @ self.matrix.T
+        joint = self.weights.log() + log_gaussian(residual, evidence)
+        means = self.means + (gain @ residual[..., None])[..., 0]
+        left = torch.eye(self.shape[0], dtype=torch.float64) - gain @ self.matrix
+        covariances = left @ self.covariances @ left.mT + self.noise_std**2 * gain @ gain.mT  # Joseph: symmetric, >= 0
+        return joint.logsumexp(1), joint.softmax(1), means, (covariances + covariances.mT) / 2
+
+    @property
+    def log_evidence(self) -> Tensor:
+        return self.conditioned[0]
+
+    @property
+    def posterior_mean(self) -> Tensor:
+        return (self.conditioned[1][..., None] * self.conditioned[2]).sum(1)
+
+    @cached_property
+    def posterior(self) -> Any:
+        if self.y.shape[0] != 1:
+            raise ValueError(f"posterior: y has {self.y.shape[0]} rows, expected 1; take problem.rows([b]).posterior")
+        _, weights, means, covariances = self.conditioned
+        return mixture_of(f"{self.name} posterior", weights[0], means[0], covariances)
+
+
+def mixture_of(name: str, weights: Tensor, means: Tensor, covariances: Tensor) -> Any:
+    """A Gaussian if there is one component, else a mixture."""
+    if weights.shape[0] == 1:
+        return gaussian(means[0], covariances[0], name)
+    return Mixture(name, weights, means, covariances)
+
+
+@dataclass(frozen=True)
+class WeightedAtoms:
+    """Atoms [K,*D] with log weights [B,K] (or [1,K] for any batch) that sum to 1: row b of a batch has its own law."""
+
+    name: str
+    atoms: Tensor
+    log_weights: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.atoms.shape[1:])
+
+    def sample(self, draws: Draws, like: Tensor) -> Tensor:
+        """x0 with like's shape [B,*D], dtype and device: row b from the law of row b, by inverse CDF."""
+        cdf = self.log_weights.exp().cumsum(1).expand(like.shape[0], -1).contiguous()
+        u = draws.uniform("atom", (like.shape[0], 1)).to(cdf) * cdf[:, -1:]
+        index = torch.searchsorted(cdf, u)[:, 0].clamp_(max=self.atoms.shape[0] - 1)
+        return self.atoms[index].to(like)
+
+    def mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+        """E[x0 | alpha x0 + sigma eps = x], [B,*D]; weights in float64, at sigma = 0 the nearest atom, its limit."""
+        atoms = self.atoms.to(x.device)
+        weights = self._logits(x, alpha, sigma).softmax(1)
+        return (weights @ atoms.flatten(1)).to(x.dtype).reshape(x.shape)
+
+    def log_prob(self, x: Tensor, alpha: Coefficient = 1.0, sigma: Coefficient = 0.0) -> Tensor:
+        """log density of alpha x0 + sigma eps at x, [B] in nats; needs sigma > 0."""
+        variance = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1).square()
+        square = x.flatten(1).double().square().sum(1)
+        log_volume = x[0].numel() / 2 * (2 * math.pi * variance).log()
+        return (self._logits(x, alpha, sigma).logsumexp(1) - square / (2 * variance) - log_volume).to(x.dtype)
+
+    def _logits(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+        """log weight - |x - alpha a|^2/(2 sigma^2) without the term in |x|^2, float64 [B,K]."""
+        alpha, sigma = (torch.as_tensor(c, dtype=torch.float64, device=x.device).reshape(-1, 1) for c in (alpha, sigma))
+        atoms = self.atoms.to(x.device).flatten(1)
+        near = alpha * (x.flatten(1).double() @ atoms.T) - alpha**2 * atoms.square().sum(1) / 2
+        return self.log_weights.to(x.device) + near / sigma.square().clamp(min=1e-100)
+
+
+@dataclass(frozen=True)
+class AtomProblem:
+    """Prior: equally likely atoms without blur. truth [B,*D]: what was measured, for the metrics only."""
+
+    name: str
+    prior: Atoms
+    measurement: Measurement
+    truth: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.prior.shape
+
+    def rows(self, index: Rows) -> AtomProblem:
+        return replace(self, measurement=self.measurement.rows(index), truth=self.truth[torch.as_tensor(index)])
+
+    @cached_property
+    def log_joint(self) -> Tensor:
+        """log p(y, a_k), float64 [B,K]."""
+        y, s = self.measurement.y, self.measurement.noise_std
+        residual = y[:, None] - self.measurement.operator.forward(self.prior.atoms)
+        log_volume = y.shape[1] / 2 * math.log(2 * math.pi * s**2) + math.log(self.prior.atoms.shape[0])
+        return -residual.square().sum(2) / (2 * s**2) - log_volume
+
+    @property
+    def log_evidence(self) -> Tensor:
+        return self.log_joint.logsumexp(1)
+
+    @cached_property
+    def posterior(self) -> WeightedAtoms:
+        return WeightedAtoms(f"{self.name} posterior", self.prior.atoms, self.log_joint.log_softmax(1))
+
+    @property
+    def posterior_mean(self) -> Tensor:
+        atoms = self.prior.atoms
+        return (self.log_joint.softmax(1) @ atoms.flatten(1)).reshape(-1, *self.shape)
+
+
+def linear_gaussian_2d() -> LinearGaussian:
+    """Three components in the plane seen through one number: two of them explain it, the third hardly."""
+    table = dict(dtype=torch.float64)
+    covariances = [[[0.3, 0.1], [0.1, 0.2]], [[0.2, -0.05], [-0.05, 0.4]], [[0.15, 0.0], [0.0, 0.15]]]
+    return LinearGaussian(
+        name="linear-gaussian-2d",
+        weights=torch.tensor([0.35, 0.40, 0.25], **table),
+        means=torch.tensor([[-2.0, 0.0], [1.5, 1.0], [1.0, -2.0]], **table),
+        covariances=torch.tensor(covariances, **table),
+        matrix=torch.tensor([[1.0, 0.5]], **table),
+        noise_std=0.5,
+        y=torch.tensor([[0.4]], **table),
+    )
+
+
+def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
+    """The left half (4 of 8 columns) of each of the 900 held-out digits plus N(0, .2^2); prior: the training digits.
+
+    Row b belongs to held-out digit b: its noise is keyed by b alone. Images are 1x8x8 in [-1,1].
+    """
+    truth = digits("held_out")[0]
+    keep = torch.zeros(1, 8, 8, dtype=torch.bool)
+    keep[..., :4] = True
+    clean = Mask(keep).forward(truth)
+    y = clean + noise_std * Philox(MEASUREMENT_SEED, truth.shape[0]).normal("measurement", clean)
+    prior = Atoms("digits", digits("train")[0])
+    return AtomProblem("digits-inpainting", prior, Measurement(Mask(keep), y, noise_std), truth)
+
+
+NAMED: dict[str, Callable[[], Any]] = {
+    "linear-gaussian-2d": linear_gaussian_2d,
+    "digits-inpainting": digits_inpainting,
+}

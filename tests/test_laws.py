@@ -1,0 +1,55 @@
+"""Every law over every card it applies to; every law over the mutants it must reject; every specimen it must accept."""
+
+import pytest
+
+from benchmarks.laws import laws, specimens
+from reference_impls import catalogue
+
+SUBJECTS = {
+    "sampler": catalogue.samplers(),
+    "objective": catalogue.objectives(),
+    "likelihood": catalogue.likelihoods(),
+    "transform": catalogue.transforms(),
+}
+CASES = [
+    pytest.param(law, card, id=f"{id}-{law.name}")
+    for law in laws().values()
+    for id, card in SUBJECTS.get(law.subject, {}).items()
+    if law.applies(card)
+]
+MUTANTS = [
+    pytest.param(law, make, id=f"{law.name}-rejects-{name}") for law in laws().values() for name, make in law.mutants.items()
+]
+SPECIMENS = [
+    pytest.param(law, card, id=f"{card.id}-{law.name}")
+    for law in laws().values()
+    for card in {"sampler": (specimens.HEALTHY, specimens.HEALTHY_NOISY), "objective": (specimens.OBJECTIVE,)}.get(law.subject, ())
+    if law.applies(card)
+]
+
+
+@pytest.mark.parametrize(("law", "card"), CASES)
+def test_law(law, card):
+    if law.name not in card.known_failures:
+        law.check(card)
+        return
+    with pytest.raises(AssertionError):  # strict: a law that holds again must leave the card's known_failures
+        law.check(card)
+
+
+@pytest.mark.parametrize(("law", "make"), MUTANTS)
+def test_mutant(law, make):
+    mutant = make()
+    if hasattr(mutant, "id"):
+        assert law.applies(mutant), "the law would never look at this mutant"
+    with pytest.raises(AssertionError):
+        law.check(mutant)
+
+
+@pytest.mark.parametrize(("law", "card"), SPECIMENS)
+def test_healthy_specimen(law, card):
+    law.check(card)
+
+
+def test_every_law_has_a_mutant():
+    assert [law.name for law in laws().values() if not law.mutants] == []
