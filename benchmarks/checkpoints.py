@@ -37,7 +37,7 @@ LOCK_HEAD = """\
 
 
 class BadCheckpoint(ValueError):
-    """A checkpoint that is unknown, missing or not what the lock says; the message names the file, digests and the mend."""
+    """A checkpoint that is unknown, missing or not what the lock says; the message names file, digests and mend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ def entries() -> dict[str, Entry]:
     try:
         return {row["name"]: Entry(**row) for row in tomllib.loads(LOCK.read_text()).get("checkpoint", [])}
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        raise BadCheckpoint(f"lock: {LOCK} cannot be read ({error}); restore it with `git checkout -- {LOCK.name}`") from None
+        says = f"lock: {LOCK} cannot be read ({error}); restore it with `git checkout -- {LOCK.name}`"
+        raise BadCheckpoint(says) from None
 
 
 def names() -> list[str]:
@@ -91,7 +92,8 @@ def entry(name: str) -> Entry:
     """The lock's entry of a checkpoint; raises BadCheckpoint with the names there are."""
     found = entries()
     if name not in found:
-        raise BadCheckpoint(f"checkpoint: {name!r} is not in {LOCK.name}; expected one of {', '.join(sorted(found)) or 'none'}")
+        known = ", ".join(sorted(found)) or "none"
+        raise BadCheckpoint(f"checkpoint: {name!r} is not in {LOCK.name}; expected one of {known}")
     return found[name]
 
 
@@ -150,7 +152,7 @@ def weights_of(name: str) -> dict[str, Tensor]:
 
 
 def net(name: str, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The raw network with its trained weights, frozen. It maps (x, noise embedding) to raw output in float32 or better.
+    """The raw network with its trained weights, frozen: (x, noise embedding) to raw output in float32 or better.
 
     dtype: of the weights and of the computation inside, e.g. torch.bfloat16.
     """
@@ -178,7 +180,7 @@ def model(
     """
     recipe = recipes.named(entry(name).recipe)
     if recipe.parametrisation is None:
-        raise BadCheckpoint(f"checkpoint: {name!r} has no parametrisation (it is no diffusion model); use checkpoints.net")
+        raise BadCheckpoint(f"checkpoint: {name!r} has no parametrisation, expected a model; use checkpoints.net")
     return recipe.joined(net(name, device=device, dtype=dtype), process)
 
 
@@ -243,9 +245,10 @@ def split_name(name: str) -> tuple[str, int]:
     return recipe, int(seed or 0)
 
 
-def train(
-    name: str, *, device: torch.device | str = "cpu", every: int = 200, show: Callable[[fit.Progress, fit.Plan], None] | None = None
-) -> Entry:
+Show = Callable[[fit.Progress, fit.Plan], None]
+
+
+def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, show: Show | None = None) -> Entry:
     """Train a checkpoint by its recipe, write its file and pin it; `name` as in split_name.
 
     The state is saved at each report, so a killed run goes on where it was; a finished one starts anew. The averaged
@@ -259,10 +262,8 @@ def train(
     mark = f"{recipe.sha256[:12]}-{device.type}"  # a state belongs to one recipe
     saved = cache_folder() / "training" / f"{name}-{mark}.safetensors"
     state = load(saved.read_bytes()) if saved.exists() else None
-    run = fit.fit(
-        raw, recipes.losses(recipe, raw, device), recipe.plan, seed=seed, reduce=recipes.reduction(recipe), state=state, every=every
-    )
-    for progress in run:
+    losses, reduce = recipes.losses(recipe, raw, device), recipes.reduction(recipe)
+    for progress in fit.fit(raw, losses, recipe.plan, seed=seed, reduce=reduce, state=state, every=every):
         _written(saved, save(progress.state()))
         if show:
             show(progress, recipe.plan)
@@ -274,7 +275,7 @@ def train(
         name=name, file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content),
         licence=LICENCE, recipe=recipe.name, recipe_sha256=recipe.sha256, seed=seed, data_sha256=_data_digest(recipe),
         parameters=sum(value.numel() for value in weights.values()),
-        trained=f"torch {torch.__version__}, {device.type}, {torch.get_num_threads()} thread(s), {recipe.plan.steps} updates",
+        trained=f"{recipe.plan.steps} updates, torch {torch.__version__}, {device.type}, threads {torch.get_num_threads()}",
     )  # fmt: skip
     folder = COMMITTED if seed == 0 else cache_folder() / "checkpoints"
     _written(folder / new.file, content)

@@ -23,13 +23,13 @@ WINDOW = 64
 # Files of the standard library that every Python since 3.11 has. The split is by file, so that no text is in both.
 CORPUS_TRAIN = """
 argparse ast base64 bdb calendar cmd codecs collections/__init__ configparser contextlib copy csv dataclasses difflib
-doctest email/feedparser email/header email/message enum filecmp fileinput fractions ftplib functools gettext glob gzip
-hashlib http/client http/cookiejar http/server imaplib inspect ipaddress json/decoder json/encoder logging/__init__
-logging/handlers mailbox mimetypes multiprocessing/managers multiprocessing/pool operator optparse os pdb pickle
-pickletools platform plistlib poplib posixpath pprint queue random runpy selectors shelve shlex shutil socket socketserver
-statistics string subprocess tarfile tempfile textwrap threading timeit tokenize trace traceback types typing unittest/case
-unittest/mock urllib/parse urllib/request uuid warnings wave weakref webbrowser xml/dom/minidom xml/etree/ElementTree
-xmlrpc/client
+doctest email/feedparser email/header email/message enum filecmp fileinput fractions ftplib functools gettext glob
+gzip hashlib http/client http/cookiejar http/server imaplib inspect ipaddress json/decoder json/encoder
+logging/__init__ logging/handlers mailbox mimetypes multiprocessing/managers multiprocessing/pool operator optparse os
+pdb pickle pickletools platform plistlib poplib posixpath pprint queue random runpy selectors shelve shlex shutil
+socket socketserver statistics string subprocess tarfile tempfile textwrap threading timeit tokenize trace traceback
+types typing unittest/case unittest/mock urllib/parse urllib/request uuid warnings wave weakref webbrowser
+xml/dom/minidom xml/etree/ElementTree xmlrpc/client
 """.split()
 CORPUS_HELD_OUT = """
 asyncio/base_events asyncio/streams asyncio/tasks concurrent/futures/process heapq http/cookies logging/config
@@ -64,7 +64,7 @@ def digest_of(*tensors: Tensor) -> str:
 
 
 def digits() -> Data:
-    """Scikit-learn's 8x8 digits in [-1,1], float64 [n,1,8,8]: 897 to train on, 900 held out (split: targets/atoms.py)."""
+    """Scikit-learn's 8x8 digits in [-1,1], float64 [n,1,8,8]: 897 to train on, 900 held out (targets/atoms.py)."""
     from reference_impls.targets import atoms
 
     (train, train_labels), (held_out, held_out_labels) = atoms.digits("train"), atoms.digits("held_out")
@@ -73,7 +73,7 @@ def digits() -> Data:
 
 
 def source_text(modules: list[str]) -> str:
-    """The standard library's source of `modules`, one after the other; tabs expanded, characters outside ALPHABET dropped.
+    """The standard library's source of `modules` in turn; tabs expanded, characters outside ALPHABET dropped.
 
     Raises FileNotFoundError, naming the file, in a Python that was installed without its sources.
     """
@@ -112,7 +112,8 @@ def characters() -> Data:
 def markov() -> Data:
     """Samples of the suite's Markov source, int64 [n,L]: two equal halves, drawn at different sample indices."""
     source = targets.named("markov")
-    halves = [source.sample(Philox(MARKOV_SEED, range(k * MARKOV_SAMPLES, (k + 1) * MARKOV_SAMPLES))) for k in range(2)]
+    like = torch.empty(MARKOV_SAMPLES, *source.shape, dtype=torch.int64)
+    halves = [source.sample(Philox(MARKOV_SEED, range(k * len(like), (k + 1) * len(like))), like) for k in range(2)]
     return Data("markov", *halves, digest_of(*halves))
 
 

@@ -151,6 +151,9 @@ def _typed(card: Any, options: Mapping[str, Any]) -> dict[str, Option]:
             raise expected(f"option of {card.id}", name, known, "options stand in the signature of its function")
         if isinstance(value, int) and not isinstance(value, bool) and isinstance(known[name], float):
             value = float(value)  # 0 and 0.0 ask the same
+        if type(value) is not type(known[name]):
+            wanted = type(known[name]).__name__
+            raise UsageError(f"option {name} of {card.id}: {value!r}, expected {wanted} like its default {known[name]!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"option {name} of {card.id}: {value!r}, expected a finite number; leave it out for its default")
         typed[name] = value

@@ -163,9 +163,11 @@ def check_model(job: Job, card: Any, target: Any) -> None:
     recipe = recipe_of(job.model)
     if recipe.objective is None:
         raise UsageError(f"model: {job.model!r} is no generative model (task {recipe.task!r}), expected one that is")
-    predicts = catalogue.objectives()[recipe.objective].minimiser
-    if predicts != card.consumes:
-        raise UsageError(f"model: {job.model!r} predicts {predicts!r}, expected {card.consumes!r} for {card.id}")
+    objective = catalogue.objectives()[recipe.objective]
+    if objective.minimiser != card.consumes:
+        raise UsageError(f"model: {job.model!r} predicts {objective.minimiser!r}, expected {card.consumes!r} for {card.id}")
+    if objective.base != getattr(card, "base", None):
+        raise UsageError(f"model: {job.model!r} controls the base {objective.base!r}, expected {card.base!r} for {card.id}")
     if job.process.partition("[")[0] != recipe.process:
         raise UsageError(f"process: {job.process!r}, expected {recipe.process!r}, on which {job.model} was trained")
     if recipe.data not in (job.target, getattr(getattr(target, "prior", None), "name", None)):
@@ -218,6 +220,15 @@ def start_of(
 def exact_start(target: Any, process: Any, draws: Philox, like: Tensor) -> Tensor:
     """A draw from the marginal at t_max: alpha x0 + sigma eps."""
     return process.noised(target.sample(draws, like), process.t_max, draws.normal("start", like))
+
+
+def points_of(target: Any, rows: range, draws: Philox, like: Tensor) -> Tensor:
+    """Points to take the likelihood of: held-out rows of a data set, exact draws of a target."""
+    if not isinstance(target, data.Data):
+        return target.sample(draws, like)
+    if rows.stop > target.held_out.shape[0]:
+        raise UsageError(f"n: {rows.stop}, expected at most {target.held_out.shape[0]}, the held-out rows of {target.name}")
+    return target.held_out[rows.start : rows.stop].to(like)
 
 
 def data_of(target: Any) -> Tensor | None:

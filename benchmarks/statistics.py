@@ -108,7 +108,8 @@ def jackknife(
 
     whole: estimate from all samples; left_out[j]: from all but shard j; sizes[j]: samples in shard j.
     Delete-m_j jackknife of Busing, Meijer & van der Leeden, Statistics and Computing 9 (1999), with h_j = n / m_j:
-        estimate = sum_j p_j / h_j,  variance = mean_j (p_j - estimate)^2 / (h_j - 1),  p_j = h_j whole - (h_j - 1) left_out_j
+        p_j = h_j whole - (h_j - 1) left_out_j,  estimate = sum_j p_j / h_j,
+        variance = mean_j (p_j - estimate)^2 / (h_j - 1)
     which for g equal shards is g whole - (g - 1) mean(left_out) and (g - 1)/g sum_j (left_out_j - mean)^2.
     """
     without = _vector(left_out, 2, "left_out")
@@ -158,10 +159,10 @@ def paired_ratio(seconds: Values, anchor: Values, level: float = LEVEL) -> Inter
 
 
 def log_log_slope(x: Values, y: Values, level: float = LEVEL) -> Interval:
-    """Slope of log y against log x by least squares, t with m - 2 degrees of freedom; an order is minus the slope in steps.
+    """Slope of log y against log x by least squares, t with m - 2 degrees of freedom.
 
-    The errors of a deterministic solver scatter about the line by their higher terms, not by chance: across seeds,
-    take the slope of each seed and t_interval over them.
+    The observed order of a solver is minus the slope of its error in steps. The errors of a deterministic solver leave
+    the line by their higher terms, not by chance: across seeds, take the slope of each seed and t_interval over them.
     """
     log_x, log_y = _vector(x, 3, "x"), _vector(y, 3, "y")
     if log_x.numel() != log_y.numel() or (log_x <= 0).any() or (log_y <= 0).any():
@@ -180,9 +181,9 @@ def log_log_slope(x: Values, y: Values, level: float = LEVEL) -> Interval:
 
 
 def sup_distance_interval(distance: float, n: int, level: float = LEVEL) -> Interval:
-    """Kolmogorov-Smirnov distance of n samples with the band of Dvoretzky, Kiefer & Wolfowitz, constant of Massart 1990.
+    """Kolmogorov-Smirnov distance of n samples with the band of Dvoretzky, Kiefer & Wolfowitz.
 
-    |D_n - D| <= sup |F_n - F| <= sqrt(log(2 / (1 - level)) / (2 n)) with at least the level, for any law.
+    |D_n - D| <= sup |F_n - F| <= sqrt(log(2 / (1 - level)) / (2 n)) at any law, with at least the level (Massart 1990).
     """
     half = math.sqrt(math.log(2 / (1 - level)) / (2 * n))
     return Interval(distance, max(0.0, distance - half), min(1.0, distance + half), n, level, "DKW band")
@@ -222,7 +223,7 @@ class Moments:
 
 
 def merged_in_shard_order(shards: Mapping[int, Moments]) -> Moments:
-    """All shards together, in the order of their indices whatever the order of arrival: bit-identical for any workers."""
+    """All shards, in the order of their indices whatever the order of arrival: bit-identical for any workers."""
     if sorted(shards) != list(range(len(shards))) or not shards:
         raise ValueError(f"shards: indices {sorted(shards)}, expected 0 to {len(shards) - 1} without a gap")
     total = shards[0]
@@ -232,7 +233,7 @@ def merged_in_shard_order(shards: Mapping[int, Moments]) -> Moments:
 
 
 class Verdict(NamedTuple):
-    """An outcome and, in one line, why; `settles`: samples (or pairs) that would settle an inconclusive one, if known."""
+    """An outcome and, in one line, why; settles: the n that would settle an inconclusive one, if known."""
 
     outcome: Outcome
     why: str
@@ -269,10 +270,9 @@ def verdict(
     if missing is not None or estimand is None:
         return Verdict("out of reach here", missing or "no record of this claim's jobs")
     if isinstance(estimand, Interval):
-        if estimand.level < claim_level(claims_of_paper) - 1e-12:
-            raise ValueError(
-                f"level: {estimand.level:g}, expected at least {claim_level(claims_of_paper):g} for {claims_of_paper} claims"
-            )
+        least = claim_level(claims_of_paper)
+        if estimand.level < least - 1e-12:
+            raise ValueError(f"level: {estimand.level:g}, expected at least {least:g} for {claims_of_paper} claims")
         low, high, said = estimand.low, estimand.high, f"[{estimand.low:.4g}, {estimand.high:.4g}]"
     else:
         low = high = float(estimand)
@@ -292,7 +292,7 @@ def verdict(
 
 
 def samples_to_settle(interval: Interval, direction: Direction, margin: float) -> int | None:
-    """The n at which half-widths that fall as 1/sqrt(n) clear the margin, if the estimate stays; None if it sits on it."""
+    """The n at which half-widths falling as 1/sqrt(n) clear the margin, if the estimate stays; None if it is on it."""
     at = abs(interval.estimate) if direction == "within" else interval.estimate
     gap = abs(at - margin)
     half = max(interval.high - interval.estimate, interval.estimate - interval.low)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.laws import device
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Draws
 
@@ -22,7 +23,7 @@ WITNESSES = 2  # rows that carry random numbers at every place, to show that the
 
 
 class OutputLaw(NamedTuple):
-    """Of the flattened output [d]: mean [d], covariance [d,d] and how many normals (start included) it depends on."""
+    """Of the flattened output [d]: mean [d], covariance [d,d], and on how many normals (start included) it rests."""
 
     mean: Tensor
     covariance: Tensor
@@ -93,29 +94,33 @@ def _stacked(draws: Draws, steps: int | range, tag: str, like: Tensor) -> Tensor
     return torch.stack([draws.at(i).normal(tag, like) for i in span]) if span else like.new_empty(0, *like.shape)
 
 
-def output_law(
+def output_law(run: Callable[[Tensor, Draws], Tensor], mean: float, variance: float) -> tuple[float, float]:
+    """Mean and variance of run(x, draws) for x ~ N(mean, variance) of shape [B,1]; see output_moments."""
+    law = output_moments(run, torch.tensor([mean], dtype=torch.float64, device=device()), variance**0.5)
+    return law.mean.item(), law.covariance.item()
+
+
+def output_moments(
     run: Callable[[Tensor, Draws], Tensor], mean: Tensor, factor: Tensor | float = 1.0, *, tolerance: float = 1e-11
 ) -> OutputLaw:
     """The law of run(x, draws) when x = mean + factor z with z ~ N(0, I) and draws are standard normals.
 
-    run: (x float64 [B,*D], draws) -> [B,*D], for any B; it must be affine in x and in its draws. mean: float64 [*D].
-    factor: a standard deviation, or [d,r] for correlated starts. tolerance: of the check that the map is affine, on rows
-    that carry random numbers everywhere, relative to the largest of their outputs and 1. Raises AssertionError.
+    run: (x float64 [B,*D], draws) -> [B,*D] for any B, affine in x and in its draws. mean: float64 [*D]. factor: a
+    standard deviation, or [d,r] for correlated starts. tolerance: of the check that the map is affine, on two rows of
+    random numbers everywhere, relative to the largest output and to 1. Raises AssertionError.
     """
-    d, shape = mean.numel(), tuple(mean.shape)
-    factor = torch.eye(d, dtype=torch.float64, device=mean.device) * factor if isinstance(factor, float) else factor
+    shape = mean.shape
+    factor = factor if isinstance(factor, Tensor) else factor * torch.eye(mean.numel()).to(mean)
     recorder = Recorder()
     run(mean[None].clone(), recorder)
     starts = factor.shape[1]
     total = starts + sum(recorder.sizes.values())
     witnesses = Philox(0, WITNESSES).normal("witness", torch.empty(WITNESSES, total, dtype=torch.float64))
-    rest, impulses = torch.zeros(1, total, dtype=torch.float64), torch.eye(total, dtype=torch.float64)
-    values = torch.cat([rest, impulses, witnesses]).to(mean.device)
+    values = torch.cat([torch.zeros(1, total), torch.eye(total), witnesses]).to(mean)
     x = (mean.flatten() + values[:, :starts] @ factor.T).reshape(-1, *shape)
     out = run(x, Impulses(values[:, starts:], recorder.sizes)).flatten(1)
     columns = out[1 : total + 1] - out[0]
-    predicted = out[0] + values[total + 1 :] @ columns
-    gap = (out[total + 1 :] - predicted).abs().max().item()
+    gap = (out[total + 1 :] - out[0] - values[total + 1 :] @ columns).abs().max().item()
     allowed = tolerance * max(1.0, out.abs().max().item())
-    assert gap <= allowed, f"run: {gap:.3g} away from an affine map in its noise, expected at most {allowed:.3g}"
+    assert gap <= allowed, f"run: {gap:.3g} away from an affine map of its noise, expected at most {allowed:.3g}"
     return OutputLaw(out[0], columns.T @ columns, total)

@@ -1,6 +1,6 @@
-"""Metrics: what a cell of a table scores. Each module of this folder lists its own in ``METRICS``; ``named`` finds them.
+"""Metrics: what a cell of a table scores. Each module here lists its own in ``METRICS``; ``named`` finds them all.
 
-    metric.score(samples, context) -> {metric.name: Interval | float, companions metric.name + "_...": Interval | float}
+    metric.score(samples, context) -> {metric.name: Interval | float, and companions under metric.name + "_..."}
     metric.floor(context)          -> the same keys for the noise-floor row: reference against reference
 
 samples: the shards of one job in shard order, a list of [b,*D] tensors on any device. A metric applies to a job if the
@@ -32,11 +32,11 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "exact_samples": "context.target.sample draws from the law that the samples should have",
     "features": "context.features, context.reference and context.train are there",
     "train": "context.reference and context.train are there",
-    "modes": "context.target.modes holds the [K,d] means of the modes",
+    "modes": "context.target.modes holds [K,d] points, one for each of K modes of equal weight",
     "log_weight": "context.log_weight holds one log weight per sample and context.target.log_Z is known",
-    "mixture_1d": "samples are [b,1], context.target has weights, means and variances, each [K,1], of normal components",
+    "mixture_1d": "samples are [b,1], the target has weights, means and variances [K,1] of normal components",
     "tokens": "the samples are int64 [b,L]",
-    "token_table": "the law of all K^L sequences is known as context.table",
+    "token_table": "context.target.table() is the law [K,..,K] of all K^L sequences",
     "text": "context.text and context.held_out_text are there",
     "posterior": "samples of the posterior of context.problem, one or more per measurement, in context.group",
     "truth": "context.truth holds the clean signal of every sample",
@@ -48,13 +48,14 @@ ADDRESS = 2**31  # of the metrics' own draws
 class Context:
     """What a metric may need beside the samples. Lists run parallel to the shards; unset fields are simply not there.
 
-    One context serves all cells that share target, data, features and seed: what depends on these alone is computed once
-    and kept in `memo`. For cells that differ in other fields use `dataclasses.replace`, which keeps the memo.
+    One context serves all cells that share target, data, features and seed: what depends on these alone is computed
+    once and kept in `memo`. For cells that differ in other fields use `dataclasses.replace`, which keeps the memo.
+    end: (alpha, sigma) of the law alpha x0 + sigma eps that the samples should have; (1, 0) is the target itself.
     """
 
     target: Any = None
     process: Any = None
-    end: tuple[float, float] = (1.0, 0.0)  # the law that the samples should have is alpha x0 + sigma eps at this (alpha, sigma)
+    end: tuple[float, float] = (1.0, 0.0)
     start: Shards | None = None  # start states; a floor takes its shard sizes from them
     ends: Shards | None = None  # end states of the exact flow
     coarse_ends: Shards | None = None  # the same with half the reference's steps: the reference's own error
@@ -62,8 +63,7 @@ class Context:
     train: Tensor | None = None  # training data [m,*D]
     features: Callable[[Tensor], Tensor] | None = None  # [b,*D] -> [b,d], d <= 64
     log_weight: Shards | None = None  # [b] in nats
-    table: Tensor | None = None  # probabilities of all sequences, [K]*L
-    classes: int | None = None  # K of the tokens
+    classes: int | None = None  # letters of the text
     text: Tensor | None = None  # int64 [m], trains the n-gram model
     held_out_text: Tensor | None = None  # int64 [m]
     problem: Any = None  # InverseProblem
@@ -82,7 +82,7 @@ class Context:
     def once_for(self, samples: Shards, key: Any, make: Callable[[], Any]) -> Any:
         """As once, but of these samples: kept until other samples are scored, as several metrics ask in turn."""
         last = self.memo.get("last samples")
-        if last is None or len(last[0]) != len(samples) or any(a is not b for a, b in zip(last[0], samples, strict=True)):
+        if last is None or [id(shard) for shard in last[0]] != [id(shard) for shard in samples]:
             self.memo["last samples"] = last = (list(samples), {})
         if key not in last[1]:
             last[1][key] = make()
@@ -106,7 +106,7 @@ class Context:
         return [shard.shape[0] for shard in self.start]
 
     def exact_samples(self, copy: int, sizes: Sequence[int] | None = None) -> list[Tensor]:
-        """Independent exact samples of the law at `end`, float64 by shard; copies 0, 1, .. are independent of each other.
+        """Exact samples of the law at `end`, float64 by shard; the copies 0, 1, .. are independent of each other.
 
         Equal for all methods. Their addresses lie beyond every step, so that no start state or noise shares a draw.
         """
@@ -183,7 +183,7 @@ def flat(rows: Tensor) -> Tensor:
 
 
 def blocks_of(shards: Shards, blocks: int = 10) -> list[Tensor]:
-    """Consecutive shards joined into `blocks` blocks (20 shards of 45 -> 10 of 90). Fewer shards than blocks: ValueError."""
+    """Consecutive shards joined into `blocks` blocks: 20 shards of 45 into 10 of 90. ValueError if they do not fit."""
     if len(shards) < blocks or len(shards) % blocks:
         raise ValueError(f"samples: {len(shards)} shards, expected a multiple of {blocks}; make the job with 20 shards")
     each = len(shards) // blocks

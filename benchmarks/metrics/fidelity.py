@@ -42,7 +42,9 @@ def _registered() -> str:
     return EXTRACTOR
 
 
-def scores(generated: Tensor, reference: Tensor, *, subsets: int = 1, subset_size: int | None = None) -> dict[str, float]:
+def scores(
+    generated: Tensor, reference: Tensor, *, subsets: int = 1, subset_size: int | None = None
+) -> dict[str, float]:
     """frechet (plug-in), kid, precision, recall of features [n,d] and [m,d], float64.
 
     subset_size: of the kernel distance; by default all rows (n = m), where the unbiased estimate needs no subsets.

@@ -1,4 +1,4 @@
-"""Error of a deterministic sampler against the exact flow, from the same start states: no interval, as nothing is random.
+"""Error of a deterministic sampler against the exact flow, same start states: no interval, nothing is random.
 
 The error of one sample is the root mean square over its coordinates of (end - end of the exact flow).
 On atoms an overall RMS is a few samples that ended on another atom: there the median and the share of samples whose end

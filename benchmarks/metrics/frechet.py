@@ -5,7 +5,8 @@
 A = Q R with orthonormal Q leaves the nuclear norm to R_A R_B^T, at most d x d: no matrix root, no squared condition
 number, and shards join by factorising their stacked R (and the gaps of their means) again.
 The plug-in value is biased upwards by O(d^2/n). The estimate is bias-corrected by the jackknife over shards, given the
-held-out data: its estimand is the distance from the law of the samples to the Gaussian of these data. It may fall below 0.
+held-out data: its estimand is the distance from the law of the samples to the Gaussian of these data; it may fall
+below 0.
 Values compare only at equal n, reference and extractor. Features have d <= 64: beyond, the jackknife does not cover.
 """
 

@@ -37,7 +37,7 @@ def over_samples(values: Tensor, samples: Shards, context: Context) -> Interval:
 
 
 def over_sets(value: Callable[[Tensor, int], float], samples: Shards, context: Context) -> Interval:
-    """Mean of value(rows [s,d], measurement) over the sets of samples that answer one measurement, or over 10 blocks."""
+    """Mean of value(rows [s,d], measurement) over the sets of samples of one measurement each, or over 10 blocks."""
     group, rows = torch.cat(list(context.group)).cpu(), flat(torch.cat(list(samples)))
     found = group.unique()
     if len(found) > 1:
@@ -46,7 +46,7 @@ def over_sets(value: Callable[[Tensor, int], float], samples: Shards, context: C
         sets, over = [(flat(block), int(found)) for block in blocks_of(samples, BLOCKS)], "blocks"
     least = min(len(part) for part, _ in sets)
     if least < 2:
-        raise ValueError(f"group: {least} sample for a measurement, expected at least 2; ask for several per measurement")
+        raise ValueError(f"group: {least} sample of a measurement, expected at least 2; draw several for each")
     return t_interval([value(part, g) for part, g in sets], context.level, n=least, over=over)
 
 
@@ -95,7 +95,8 @@ def exact_shards(context: Context) -> list[Tensor]:
 def _metric(name: str, title: str, unit: str, better, score, needs: tuple[str, ...] = ()) -> Metric:
     return Metric(
         name=name, title=title, unit=unit, better=better, ideal=0.0 if better == "lower" else None,
-        needs=frozenset({"posterior", *needs}), score=score, floor=lambda context: score(exact_shards(context), context),
+        needs=frozenset({"posterior", *needs}), score=score,
+        floor=lambda context: score(exact_shards(context), context),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Do samples of a known density reach every mode in its share; log Z from log weights; distance of distribution functions.
+"""Does every mode of a known density get its share; log Z from log weights; distance of distribution functions.
 
-mode_weights  total variation between the shares of the samples whose nearest mode is k and the modes' own weights: the
-              mean of 10 blocks, t; it is above 0 at any n, as the floor shows. kept: modes with more than 1 % of all
-              samples; mass: the smallest share over its weight.
+mode_weights  total variation between the shares of the samples whose nearest mode is k and equal weights: the mean of
+              10 blocks, t; it is above 0 at any n, as the floor shows. kept: modes with more than 1 % of all samples;
+              least: the smallest share over its weight.
 log_z         log mean w - log Z, bias-corrected by the jackknife over shards. lower_bound: mean log w - log Z, which
               is <= 0 in expectation (Jensen), t over shards. ess: effective share of the samples (Kish).
 ks            sup |F_n - F| in one dimension against the closed F, with the DKW band.
@@ -15,10 +15,9 @@ import math
 import torch
 from torch import Tensor
 
-from benchmarks.metrics import ADDRESS, Context, Metric, Scores, Shards, blocks_of, flat
+from benchmarks.metrics import Context, Metric, Scores, Shards, blocks_of, flat
 from benchmarks.metrics.neighbours import distances
 from benchmarks.statistics import effective_sample_size, jackknife, sup_distance_interval, t_interval
-from reference_impls.core.draws import Philox
 
 BLOCKS = 10
 KEPT = 0.01
@@ -34,39 +33,19 @@ def total_variation(p: Tensor, q: Tensor) -> float:
     return (p - q).abs().sum().item() / 2
 
 
-def _mode_scores(found: Shards, weights: Tensor, level: float) -> Scores:
-    """found: the mode of every sample, int64 [b] by shard."""
+def score_modes(samples: Shards, context: Context) -> Scores:
+    means = flat(context.target.modes)
+    found = [distances(flat(shard), means).argmin(1) for shard in samples]
+    weights = torch.full((len(means),), 1 / len(means), dtype=torch.float64)
     blocks = blocks_of(found, BLOCKS)
-    values = [total_variation(shares(block, len(weights)), weights) for block in blocks]
-    pooled = shares(torch.cat(list(found)), len(weights))
+    pooled = shares(torch.cat(found), len(means))
+    values = [total_variation(shares(block, len(means)), weights) for block in blocks]
     return {
-        "mode_weights": t_interval(values, level, n=blocks[0].shape[0]),
+        "mode_weights": t_interval(values, context.level, n=blocks[0].shape[0]),
         "mode_weights_pooled": total_variation(pooled, weights),
         "mode_weights_kept": float((pooled > KEPT).sum()),
-        "mode_weights_mass": (pooled / weights).min().item(),
+        "mode_weights_least": (pooled / weights).min().item(),
     }
-
-
-def _modes(context: Context) -> tuple[Tensor, Tensor]:
-    """Means [K,d] of the modes and their weights [K], equal unless the target says otherwise."""
-    means = flat(context.target.modes)
-    weights = getattr(context.target, "mode_weights", None)
-    return means, torch.full((len(means),), 1 / len(means)).double() if weights is None else weights.cpu().double()
-
-
-def score_modes(samples: Shards, context: Context) -> Scores:
-    means, weights = _modes(context)
-    found = [distances(flat(shard), means).argmin(1) for shard in samples]
-    return _mode_scores(found, weights, context.level)
-
-
-def floor_modes(context: Context) -> Scores:
-    """Modes drawn from the weights themselves, as many as the job has start states."""
-    weights = _modes(context)[1]
-    sizes = context.sizes()
-    u = Philox(context.seed, sum(sizes)).at(ADDRESS).uniform("mode", (sum(sizes),))
-    found = torch.searchsorted(weights.cumsum(0), u).clamp_(max=len(weights) - 1)
-    return _mode_scores(found.split(sizes), weights, context.level)
 
 
 def score_log_z(samples: Shards, context: Context) -> Scores:
@@ -106,14 +85,11 @@ def score_ks(samples: Shards, context: Context) -> Scores:
     return {"ks": sup_distance_interval(sup_distance(values[:, 0], cdf), len(values), context.level)}
 
 
-def floor_ks(context: Context) -> Scores:
-    return score_ks(context.exact_samples(0), context)
-
-
 METRICS = (
     Metric(
         name="mode_weights", title="Total variation of the mode weights", unit="share", better="lower", ideal=0.0,
-        needs=frozenset({"modes"}), score=score_modes, floor=floor_modes,
+        needs=frozenset({"modes"}), score=score_modes,
+        floor=lambda context: score_modes(context.exact_samples(0), context),
     ),
     Metric(
         name="log_z", title="Error of log Z", unit="nats", better="ideal", ideal=0.0,
@@ -121,6 +97,7 @@ METRICS = (
     ),
     Metric(
         name="ks", title="Kolmogorov-Smirnov distance", unit="share", better="lower", ideal=0.0,
-        needs=frozenset({"mixture_1d"}), score=score_ks, floor=floor_ks,
+        needs=frozenset({"mixture_1d"}), score=score_ks,
+        floor=lambda context: score_ks(context.exact_samples(0), context),
     ),
 )  # fmt: skip

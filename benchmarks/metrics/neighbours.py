@@ -102,7 +102,7 @@ def _to_train(rows: Tensor, context: Context) -> Tensor:
 
 
 def score_nearest_train(samples: Shards, context: Context) -> Scores:
-    """nearest_train_ratio: over the held-out data's own mean distance; far below 1 is memorisation, above 1 is off the data."""
+    """ratio: to the held-out data's own mean distance; far below 1 is memorisation, far above 1 is off the data."""
     held_out = context.once("held out to train", lambda: _to_train(flat(context.reference), context).mean().item())
     scores = _over_shards("nearest_train", _to_train(flat(torch.cat(list(samples))), context), samples, context)
     ratio = scores["nearest_train"].mapped(lambda value: value / held_out, "over the held-out mean")
@@ -117,7 +117,8 @@ def _floor_nearest_train(context: Context) -> Scores:
 def _metric(name, title, unit, score, *, better="higher", ideal=1.0, needs="features", floor=None) -> Metric:
     floor = floor or (lambda context: score(context.train_shards(), context))
     return Metric(
-        name=name, title=title, unit=unit, better=better, ideal=ideal, needs=frozenset({needs}), score=score, floor=floor
+        name=name, title=title, unit=unit, better=better, ideal=ideal, needs=frozenset({needs}),
+        score=score, floor=floor,
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def codes(tokens: Tensor, classes: int) -> Tensor:
 
 
 def law_gap(tokens: Tensor, table: Tensor) -> float:
-    """Total variation between the empirical law of tokens [n,L] and a table [K]*L; a token outside 0..K-1 is mass off it."""
+    """Total variation between the law of tokens [n,L] and a table [K,..,K]; a token outside 0..K-1 is mass off it."""
     classes = table.shape[0]
     known = ((tokens >= 0) & (tokens < classes)).all(1)
     counts = torch.bincount(codes(tokens[known], classes), minlength=table.numel()).double()
@@ -46,7 +46,7 @@ def pair_tables(table: Tensor) -> list[Tensor]:
 
 
 def score_tv(samples: Shards, context: Context) -> Scores:
-    table = context.table.double().cpu()
+    table = context.once("table", lambda: context.target.table().double().cpu())
     blocks = [block.cpu() for block in blocks_of(samples, BLOCKS)]
     n = blocks[0].shape[0]
     scores: Scores = {
@@ -55,19 +55,16 @@ def score_tv(samples: Shards, context: Context) -> Scores:
     }
     if table.ndim > 2:
         pairs = context.once("pair tables", lambda: pair_tables(table))
-        gaps = [sum(law_gap(block[:, k : k + 2], pair) for k, pair in enumerate(pairs)) / len(pairs) for block in blocks]
-        scores["token_tv_pairs"] = t_interval(gaps, context.level, n=n)
+        gaps = [[law_gap(block[:, k : k + 2], pair) for k, pair in enumerate(pairs)] for block in blocks]
+        scores["token_tv_pairs"] = t_interval([sum(gap) / len(gap) for gap in gaps], context.level, n=n)
     return scores
 
 
 def floor_tv(context: Context) -> Scores:
-    """Exact draws of the table in the samples' place."""
-    table, sizes = context.table.double().cpu(), context.sizes()
-    u = Philox(context.seed, sum(sizes)).at(ADDRESS).uniform("table", (sum(sizes),))
-    cdf = table.flatten().cumsum(0)
-    place = torch.searchsorted(cdf, u * cdf[-1]).clamp_(max=table.numel() - 1)
-    tokens = torch.stack(torch.unravel_index(place, table.shape), 1)
-    return score_tv(tokens.split(sizes), context)
+    """Exact draws in the samples' place."""
+    sizes = context.sizes()
+    like = torch.zeros(sum(sizes), *context.target.shape, dtype=torch.int64)
+    return score_tv(context.target.sample(Philox(context.seed, sum(sizes)).at(ADDRESS), like).split(sizes), context)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,10 @@
-"""Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` carries it out.
+"""Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
 task        what a loss is made of: labels | data | tokens | paths (keys of TASKS)
 data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density
-objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model; process  by name
+objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model
+process     by name, on `interval` = [t_min, t_max] if given; of tokens over so many `letters`
+grid, steps of the simulated paths, for paths
 [net]       kind (a module of reference_impls/nets) and its options
 [fit]       fields of core.fit.Plan
 [options]   of the parametrisation; [objective_options] of the loss
@@ -32,7 +34,7 @@ FOLDER = Path(__file__).parent
 
 
 class BadRecipe(ValueError):
-    """A recipe that is missing or says something unknown; the message names the file, the field and what was expected."""
+    """A recipe that is missing or says something unknown; the message names file, field and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Recipe:
     objective: str | None = None
     parametrisation: str | None = None
     process: str | None = None
+    letters: int = 0
     interval: tuple[float, float] | None = None
     grid: str = "t"
     steps: int = 0
@@ -68,14 +71,14 @@ class Recipe:
         if self.process is None:
             return None
         if self.task == "tokens":
-            return tokens.named(self.process)
+            return tokens.named(self.process, self.letters)
         made = process.named(self.process)
         return made.between(*self.interval) if self.interval else made
 
     def joined(self, net: nn.Module, on: Any = None) -> Model:
-        """The raw net as a Model, by the parametrisation that the recipe names; `on` replaces the recipe's own process."""
+        """The raw net as a Model, by the recipe's parametrisation; `on` replaces the recipe's own process."""
         key, name = self.parametrisation.split(".", 1)
-        aids = {"log_density": targets.named(self.data).log_density} if self.task == "paths" else {}
+        aids = {"score": targets.named(self.data).score} if self.task == "paths" else {}
         join = catalogue.papers()[key].parametrisations[name]
         return join(net, process=on or self.own_process(), **self.options, **aids)
 
@@ -97,16 +100,14 @@ def named(name: str) -> Recipe:
 
 
 def _labels(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
-    """Cross-entropy of the train half's labels, images with uniform noise of one grey level (they have 17) added."""
+    """Cross-entropy with the labels of the train half; objective_options: smoothing, weight of the uniform label."""
     known = data.named(recipe.data)
     images, labels = known.train.float().to(device), known.train_labels.to(device)
     smoothing = recipe.objective_options.get("smoothing", 0.0)
 
     def losses(draws):
-        rows = (draws.uniform("row", (batch,)) * images.shape[0]).long()
-        u = draws.uniform("dither", (batch, *images.shape[1:])).to(images.dtype)
-        logits = net(images[rows] + (u - 0.5) * recipe.objective_options.get("dither", 0.0))
-        return nn.functional.cross_entropy(logits, labels[rows], reduction="none", label_smoothing=smoothing)
+        rows = fit.chosen(draws, torch.arange(images.shape[0], device=device), batch)
+        return nn.functional.cross_entropy(net(images[rows]), labels[rows], reduction="none", label_smoothing=smoothing)
 
     return losses
 
@@ -130,9 +131,7 @@ def _paths(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> 
     objective, target, own = catalogue.objectives()[recipe.objective], targets.named(recipe.data), recipe.own_process()
     like = torch.empty(batch, *target.shape, device=device)
     grid = grids.named(recipe.grid)(recipe.steps, own)
-    return fit.path_losses(
-        objective, recipe.joined(net), like, grid, process=own, log_density=target.log_density, **recipe.objective_options
-    )
+    return fit.path_losses(objective, recipe.joined(net), like, grid, process=own, log_density=target.log_density)
 
 
 TASKS: dict[str, Callable[..., fit.Losses]] = {"labels": _labels, "data": _data, "tokens": _tokens, "paths": _paths}

@@ -8,7 +8,7 @@ Path        Noising dY = f Y dt + g dW, f = alpha'/alpha, g^2 = (sigma^2)' - 2 f
             DIS: base drift -f x, start N(0, prior_std^2), optimum u* = g grad log p_t.
             PIS, DDS: base is the noising of a reference N(0, std^2), reversed in time; u* = g grad log(p_t / p_t of the
             reference). On brownian-bridge it is Brownian motion from 0 (PIS), on vp-10 the stationary OU process (DDS).
-Loss        W = log p_prior(x_T) + sum [ |u|^2 dt/2 + u.z sqrt(dt) + d int f dt ] - log rho(x_0), on the controlled path.
+Loss        W = log p_prior(x_T) + sum [ |u|^2 dt/2 + u.z sqrt(dt) + d int f dt ] - log rho(x_0) on a controlled path.
             KL: mean of sum |u|^2 dt/2 - log rho, gradient through the path (kl_ito keeps u.z sqrt(dt)). Log-variance:
             variance of W on detached paths, increments u.(v - u/2) dt + u.z sqrt(dt), v = u detached.  [2307.01198]
             PIS, DDS: log N(x_0; 0, std^2) stands for log p_prior(x_T) and the divergence.
@@ -268,7 +268,7 @@ def _net_and_scale(net: Net, x: Tensor, t: Tensor, clip: float) -> tuple[Tensor,
 def interpolated_score(
     net: Net, *, process: Process, score: Callable[[Tensor], Tensor], clip: float = 1e4, scale: float = 1.0
 ) -> Predictor:
-    """DIS: u = net + g c clip((1-w) prior score + w score of rho), w = (t_max-t) / (t_max-t_min), c = scale + net's last.
+    """DIS: u = net + g c clip((1-w) prior score + w score of rho), w = (t_max-t)/(t_max-t_min), c = scale + net's last.
 
     net: (x [B,D], t [B]) -> [B,D+1], zero before training. score: x [B,D] -> grad log rho. clip 1e4 acts on each
     entry (basic_dis; tuned: 10); scale 1: c before training (conf/model/lerp.yaml).

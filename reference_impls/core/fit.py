@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Draws, Model, Objective
+from reference_impls.core.types import Draws, Model, Objective, Start, prior_of_process
 
 Losses = Callable[[Draws], Tensor]
 State = dict[str, Tensor]  # "step", and net/, ema/, first/, second/ + name of the parameter
@@ -106,7 +106,7 @@ def fit(
     state: Mapping[str, Tensor] | None = None,
     every: int = 100,
 ) -> Iterator[Progress]:
-    """Train `net` in place, yielding Progress every `every` updates and at the end; the caller shows, saves and may stop.
+    """Train `net` in place, yielding Progress each `every` updates and at the end; the caller shows, saves, may stop.
 
     losses(draws) -> [plan.batch]; draws is Philox(seed, plan.batch) at (step,) on the net's device.
     reduce: mean, or the unbiased variance over the batch. state: where to go on, from Progress.state(); its weights
@@ -135,7 +135,7 @@ def fit(
         if done % every == 0 or done == plan.steps:
             mean_loss, mean_norm = (sums / (done - since)).tolist()
             if not math.isfinite(mean_loss + mean_norm):
-                raise Diverged(f"loss: {mean_loss} by step {done}, expected finite; lower rate ({plan.rate:g}) or set clip")
+                raise Diverged(f"loss: {mean_loss} by step {done}, expected finite; lower rate ({plan.rate:g}) or clip")
             sums.zero_()
             since = done
             yield Progress(
@@ -144,7 +144,7 @@ def fit(
             )  # fmt: skip
 
 
-def _memory(weights: dict[str, nn.Parameter], state: Mapping[str, Tensor] | None, plan: Plan) -> tuple[State, State, State]:
+def _memory(weights: State, state: Mapping[str, Tensor] | None, plan: Plan) -> tuple[State, State, State]:
     """Averaged weights and Adam's two moments: fresh, or from `state`, which also replaces the weights."""
     if not state:
         zeros = [{name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2)]
@@ -154,12 +154,12 @@ def _memory(weights: dict[str, nn.Parameter], state: Mapping[str, Tensor] | None
         odd = sorted(set(state) ^ expected)
         raise BadPlan(f"state: {len(odd)} names differ from this net's, first {odd[0]!r}; it belongs to another net")
     if int(state["step"]) > plan.steps:
-        raise BadPlan(f"state: at step {int(state['step'])}, expected at most steps = {plan.steps}; raise steps or start anew")
+        raise BadPlan(f"state: at step {int(state['step'])}, expected at most {plan.steps}; raise steps or start anew")
     with torch.no_grad():
         for name, w in weights.items():
             w.copy_(state[f"net/{name}"])
-    return tuple({name: state[f"{part}/{name}"].to(w.device, copy=True) for name, w in weights.items()} for part in
-                 ("ema", "first", "second"))  # fmt: skip
+    parts = "ema", "first", "second"
+    return tuple({name: state[f"{part}/{name}"].to(w, copy=True) for name, w in weights.items()} for part in parts)
 
 
 def _state(step: int, weights: Mapping[str, Tensor], ema: State, first: State, second: State) -> State:
@@ -218,12 +218,18 @@ def token_losses(
 
 
 def path_losses(
-    objective: Objective, model: Model, like: Tensor, grid: Tensor, *, process: Any, log_density: Callable[[Tensor], Tensor],
-    start: Callable[..., Tensor],
-) -> Losses:  # fmt: skip
-    """Path losses of a control: x ~ start(draws, like, grid, process, aids), one standard normal per interval of the grid.
+    objective: Objective,
+    model: Model,
+    like: Tensor,
+    grid: Tensor,
+    *,
+    process: Any,
+    log_density: Callable[[Tensor], Tensor],
+    start: Start = prior_of_process,
+) -> Losses:
+    """Path losses of a control: x from `start` (as on a sampler's card), one standard normal per interval of the grid.
 
-    like: [batch,*D], gives shape and dtype. start: as on a Sampler's card.
+    like: [batch,*D], gives shape, dtype and device. log_density: x [B,*D] -> log rho [B] in nats.
     """
     steps = grid.shape[0] - 1
 

@@ -1,7 +1,7 @@
 """Time grids: (steps, process) -> float64 [steps+1], strictly decreasing from t_max.
 
 The last time is process.t_min, or 0 for the grids named ``..._to_zero`` (that interval counts in steps).
-Grids in lam or rho need alpha(t_max) > 0 and say so.
+Grids in lam or rho need alpha(t_max) > 0, those in lam and to zero also sigma(t_min) > 0, and say so.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def checked(grid: Tensor) -> Tensor:
     rises = (grid[1:] >= grid[:-1]).nonzero()
     if rises.numel() or not torch.isfinite(grid).all():
         i = int(rises[0]) if rises.numel() else int((~torch.isfinite(grid)).nonzero()[0])
+        pair = " -> ".join(f"{t:g}" for t in grid[i : i + 2].tolist())
         raise BadGrid(
-            f"grid: not strictly decreasing at index {i} ({grid[i].item():g} -> {grid[min(i + 1, grid.shape[0] - 1)].item():g}); "
-            "larger t is more noise, so times go down from t_max"
+            f"grid: not strictly decreasing at index {i} ({pair}); larger t is more noise, so times go down from t_max"
         )
     return grid
 
 
 def fractions(steps: int) -> Tensor:
-    if steps < 1:
+    if not isinstance(steps, int) or steps < 1:
         raise BadGrid(f"steps: {steps!r}, expected an integer >= 1")
     return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
 
@@ -46,6 +46,14 @@ def _signal_at_start(process: Process, grid: str) -> None:
         raise BadGrid(
             f"grid: {grid} needs alpha(t_max) > 0, but {process.name} has alpha({process.t_max:g}) = 0; "
             "use process.between(t_min, .999) or the grid t"
+        )
+
+
+def _noise_at_end(process: Process, grid: str) -> None:
+    if process.sigma(process.t_min) <= 0:
+        raise BadGrid(
+            f"grid: {grid} needs sigma(t_min) > 0, but {process.name} has sigma({process.t_min:g}) = 0; "
+            "use process.between(t_min, t_max) with t_min > 0"
         )
 
 
@@ -68,6 +76,7 @@ def quadratic_t(steps: int, process: Process) -> Tensor:
 def uniform_lam(steps: int, process: Process) -> Tensor:
     """Half log-SNR evenly spaced."""
     _signal_at_start(process, "lam")
+    _noise_at_end(process, "lam")
     lam_max, lam_min = process.lam(process.t_max), process.lam(process.t_min)
     return _pinned(process.time_of_logsnr(lam_max + fractions(steps) * (lam_min - lam_max)), process)
 
@@ -92,6 +101,7 @@ def power_to_zero(exponent: float) -> Grid:
 
     def grid(steps: int, process: Process) -> Tensor:
         _signal_at_start(process, f"power({exponent:g})_to_zero")
+        _noise_at_end(process, f"power({exponent:g})_to_zero")
         fractions(steps)  # refuses steps < 1
         inner = power(exponent)(steps - 1, process) if steps > 1 else torch.tensor([process.t_max], dtype=torch.float64)
         return torch.cat([inner, torch.zeros(1, dtype=torch.float64)])
@@ -113,5 +123,6 @@ def named(name: str) -> Grid:
         return NAMED[name]
     match = re.fullmatch(r"power\((\d+(?:\.\d+)?)\)(_to_zero)?", name)
     if not match or float(match[1]) <= 0:
-        raise BadGrid(f"grid: {name!r} is not known; expected {', '.join(NAMED)}, power(E) or power(E)_to_zero with E > 0")
+        names = ", ".join(NAMED)
+        raise BadGrid(f"grid: {name!r} is not known; expected {names}, power(E) or power(E)_to_zero with E > 0")
     return (power_to_zero if match[2] else power)(float(match[1]))

@@ -20,7 +20,7 @@ class Classifier(nn.Module):
         self.last = linear(width, classes, generator)
 
     def features(self, x: Tensor) -> Tensor:
-        """[B,1,8,8] -> [B, width] in float32 or better, smooth in x (a kink would make the feature law less Gaussian)."""
+        """[B,1,8,8] -> [B, width] in float32 or better, smooth in x: a kink would make their law less Gaussian."""
         x = x.to(self.first.weight.dtype)
         x = functional.avg_pool2d(functional.gelu(self.second(functional.gelu(self.first(x)))), 2)
         x = functional.avg_pool2d(functional.gelu(self.third(x)), 2)

@@ -49,10 +49,12 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """(x [B,C,H,W], noise embedding [B] or a float) -> [B,C,H,W] in float32 or better; H and W even.
 
-    width: channels at full resolution, `inner` at half. The defaults have 146,849 parameters for one channel.
+    width: channels at full resolution, `inner` at half. The defaults have 139,033 parameters for one channel.
     """
 
-    def __init__(self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64):
+    def __init__(
+        self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64
+    ):
         super().__init__()
         self.embed = NoiseEmbedding(embedding, generator)
         self.enter = convolution(channels, width, 3, generator)

@@ -72,7 +72,7 @@ class Gaussian:
 def gaussian(mu: Tensor, covariance: Tensor, name: str = "gaussian") -> Gaussian:
     """N(mu, covariance) with mu [d] and covariance [d,d] symmetric, no negative eigenvalue; raises ValueError."""
     covariance = covariance.double()
-    if not torch.equal(covariance, covariance.T):
+    if not torch.allclose(covariance, covariance.T, rtol=1e-10, atol=0):
         raise ValueError(f"covariance: not symmetric ({covariance.tolist()}), expected covariance == covariance.T")
     variances, basis = torch.linalg.eigh(covariance)
     if variances[0] < -1e-12 * variances[-1]:

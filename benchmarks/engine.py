@@ -1,0 +1,344 @@
+"""From a plan to records: long-lived worker processes, each killed and replaced alone when its job does not end.
+
+A worker is `trilemma work`: one task per line of JSON on its input, one line of JSON back when the task's record is in
+the store. It ends when its input does, so that no worker outlives a killed run. Arrays never pass through a pipe. A
+worker that dies or is killed loses only the task it had, which the run records as failed or timeout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchmarks import provenance, score
+from benchmarks.jobs import Job
+from benchmarks.records import Record, Status, Store
+from benchmarks.run import record_of
+from benchmarks.suites import Plan
+
+START_SECONDS = 180.0  # for a worker's imports on a busy machine
+START_ATTEMPTS = 3
+SCORE_SECONDS = 120.0  # for all metrics of one job
+REFERENCE_SECONDS = 900.0
+WORKER = (sys.executable, "-m", "benchmarks.cli", "work")
+
+
+class EngineError(RuntimeError):
+    """Workers that cannot be started; the message holds the last line they wrote."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One line for a worker. kind "job": run the job. kind "score": score the record (a floor has none)."""
+
+    kind: str
+    job: Job
+    seconds: float
+    record: Record | None = None
+    reference: Record | None = None
+    metrics: tuple[str, ...] = ()
+
+    def line(self) -> bytes:
+        parts: dict[str, Any] = {"kind": self.kind, "job": self.job.asked}
+        if self.kind == "score":
+            parts["metrics"] = list(self.metrics)
+            for name in ("record", "reference"):
+                found = getattr(self, name)
+                parts[name] = None if found is None else found.model_dump(mode="json")
+        return json.dumps(parts).encode() + b"\n"
+
+
+class Watcher(Protocol):
+    """Whoever shows progress."""
+
+    def begin(self, stage: str, tasks: int) -> None: ...
+
+    def done(self, task: Task, reply: dict[str, Any]) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Quiet:
+    """Shows nothing."""
+
+    def begin(self, stage: str, tasks: int) -> None:
+        pass
+
+    def done(self, task: Task, reply: dict[str, Any]) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is carried out; none of it is part of a job's identity."""
+
+    store: Store
+    device: str = "cpu"
+    workers: int = 1
+    again: bool = False  # repeat what is there
+    keep_failed: bool = False  # do not try again what failed
+    watcher: Watcher = Quiet()
+    command: Sequence[str] = WORKER
+
+    def worker_command(self) -> list[str]:
+        return [*self.command, "--store", str(self.store.folder), "--device", self.device]
+
+
+class Worker:
+    """One `trilemma work` process and the task it has."""
+
+    def __init__(self, settings: Settings):
+        self.errors = tempfile.TemporaryFile()
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        if settings.device == "cpu":
+            environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            settings.worker_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, bufsize=0,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        self.task: Task | None = None
+        self.ready = False
+        self.since = time.monotonic()
+        self.rest = b""
+
+    def give(self, task: Task) -> None:
+        self.task, self.since = task, time.monotonic()
+        try:
+            self.process.stdin.write(task.line())
+        except BrokenPipeError:
+            pass  # it died while idle: its closed output says so, and the task is recorded as failed
+
+    def overdue(self) -> bool:
+        limit = START_SECONDS if not self.ready else self.task.seconds if self.task else float("inf")
+        return time.monotonic() - self.since > limit
+
+    def replies(self) -> tuple[list[dict[str, Any]], bool]:
+        """(complete lines that have come, whether the worker is gone)."""
+        data = os.read(self.process.stdout.fileno(), 2**16)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        return [json.loads(line) for line in lines if line], not data
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def last_words(self) -> str:
+        """The last line that it wrote to its error output."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+@dataclass
+class Pool:
+    """The workers of a run. Tasks go to whoever is free; `run` returns when each has been answered or recorded lost."""
+
+    settings: Settings
+    workers: list[Worker] = field(default_factory=list)
+    attempts: int = 0
+
+    def run(self, stage: str, tasks: Iterable[Task], workers: int) -> list[tuple[Task, dict[str, Any]]]:
+        """Replies in order of completion; a lost task's reply is made here and its record written."""
+        waiting = deque(tasks)
+        answered: list[tuple[Task, dict[str, Any]]] = []
+        if not waiting:
+            return answered
+        self.settings.watcher.begin(stage, len(waiting))
+        free = min(workers, len(waiting))
+        while waiting or any(worker.task for worker in self.workers):
+            while len(self.workers) < free and waiting:
+                self.workers.append(Worker(self.settings))
+            for worker in self.workers[:free]:
+                if worker.ready and worker.task is None and waiting:
+                    worker.give(waiting.popleft())
+            for task, reply in self._listen():
+                answered.append((task, reply))
+                self.settings.watcher.done(task, reply)
+        self.settings.watcher.end()
+        return answered
+
+    def _listen(self) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """What has come within a fifth of a second; the dead and the overdue are buried and what they had is answered."""
+        with selectors.DefaultSelector() as selector:
+            for worker in self.workers:
+                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            heard = [key.data for key, _ in selector.select(0.2)]
+        for worker in list(self.workers):
+            gone = False
+            if worker in heard:
+                lines, gone = worker.replies()
+                for line in lines:
+                    if line.get("ready"):
+                        worker.ready, self.attempts = True, 0
+                    elif worker.task is not None:
+                        task, worker.task = worker.task, None
+                        yield task, line
+            if gone or worker.overdue():
+                lost = self._bury(worker, gone)
+                if lost is not None:
+                    yield lost
+
+    def _bury(self, worker: Worker, gone: bool) -> tuple[Task, dict[str, Any]] | None:
+        worker.kill()
+        self.workers.remove(worker)
+        words = worker.last_words()
+        if not worker.ready:
+            self.attempts += 1
+            if self.attempts >= START_ATTEMPTS:
+                raise EngineError(f"workers: {self.attempts} in a row died at their start; the last one said: {words or 'nothing'}")
+        if worker.task is None:
+            return None
+        task, seconds = worker.task, time.monotonic() - worker.since
+        code = worker.process.returncode
+        if gone:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            status, reason = "failed", f"its worker died ({how})" + (f": {words}" if words else "")
+        else:
+            status, reason = "timeout", f"not done after {task.seconds:g} s, expected less; raise timeout_seconds of its suite"
+        return task, self._record_lost(task, status, reason, seconds)
+
+    def _record_lost(self, task: Task, status: Status, reason: str, seconds: float) -> dict[str, Any]:
+        device = self.settings.device
+        if task.kind == "job":
+            self.settings.store.append(record_of(task.job, device, status=status, reason=reason, seconds=seconds))
+        else:
+            for metric in score.wanted(task.job, task.metrics):
+                self.settings.store.append(
+                    record_of(
+                        task.job, device, status=status, reason=reason, seconds=seconds,
+                        score=score.score_of(metric, task.record), made_of=score.made_of(metric, task.job, task.reference),
+                    )
+                )  # fmt: skip
+        return {"status": status, "reason": reason, "seconds": seconds}
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
+
+
+class Run:
+    """One run of a plan over a store: `samples`, `scores` and `timings` can be called in this order, or alone."""
+
+    def __init__(self, plan: Plan, settings: Settings):
+        self.plan, self.settings, self.store = plan, settings, settings.store
+        self.pool = Pool(settings)
+        self.metrics, self.limits = plan.metrics_of(), plan.limits()
+        self.begun = self.store.records() and None  # reads the store before anything is started
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.close()
+
+    def made_of(self, job: Job) -> dict[str, str]:
+        return provenance.made_of(job, provenance.place(self.settings.device))
+
+    def found(self, job: Job) -> Record | None:
+        """The record that answers a job with code and data as they are."""
+        return self.store.find(job.id, self.made_of(job))
+
+    def _open(self, record: Record | None) -> bool:
+        """Whether a question with this record, if any, is still to be answered."""
+        if record is None or self.settings.again:
+            return True
+        return record.status != "ok" and not self.settings.keep_failed
+
+    def references(self) -> list[Job]:
+        """The exact flows without closed form that the plan's scores need."""
+        found: dict[str, Job] = {}
+        for job in self.plan.jobs():
+            if job.kind == "sample" and score.needs_reference(job, score.wanted(job, self.metrics[job.id])):
+                reference = score.reference_for(job)
+                found[reference.id] = reference
+        return list(found.values())
+
+    def samples(self) -> list[tuple[Task, dict[str, Any]]]:
+        """References first, as they take longest, then all jobs but timing."""
+        long = [Task("job", job, REFERENCE_SECONDS) for job in self.references() if self._open(self.found(job))]
+        rest = [
+            Task("job", job, self.limits[job.id])
+            for job in self.plan.jobs()
+            if job.kind != "timing" and self._open(self.found(job))
+        ]
+        done = self.pool.run("jobs", [*long, *rest], self.settings.workers)
+        self.store.refresh()
+        return done
+
+    def scores(self) -> list[tuple[Task, dict[str, Any]]]:
+        """Every metric of every sample that is there, and the floors beside them."""
+        done = self.pool.run("scores", list(self._scores()), self.settings.workers)
+        self.store.refresh()
+        return done
+
+    def _scores(self) -> Iterator[Task]:
+        floors: dict[str, tuple[Job, dict[str, None]]] = {}
+        for job in self.plan.jobs():
+            if job.kind != "sample" or not self.metrics[job.id]:
+                continue
+            floor = score.floor_job(job)
+            floors.setdefault(floor.id, (floor, {}))[1].update(dict.fromkeys(self.metrics[job.id]))
+            record = self.found(job)
+            if record is not None and record.status == "ok":
+                yield from self._score(job, record, self.metrics[job.id])
+        for floor, names in floors.values():
+            yield from self._score(floor, None, list(names))
+
+    def _score(self, job: Job, record: Record | None, names: Sequence[str]) -> Iterator[Task]:
+        chosen = score.wanted(job, names)
+        reference = self.found(score.reference_for(job)) if score.needs_reference(job, chosen) else None
+        if reference is not None and reference.status != "ok":
+            reference = None
+        missing = [
+            metric.name for metric in chosen if self._open(self.store.find(*score.key_of(metric, job, record, reference)))
+        ]
+        if missing:
+            yield Task("score", job, SCORE_SECONDS, record, reference, tuple(missing))
+
+    def timings(self) -> list[tuple[Task, dict[str, Any]]]:
+        """Timing jobs, last and one at a time, while all other workers wait."""
+        tasks = [
+            Task("job", job, self.limits[job.id])
+            for job in self.plan.jobs()
+            if job.kind == "timing" and self._open(self.found(job))
+        ]
+        done = self.pool.run("timing", tasks, 1)
+        self.store.refresh()
+        return done
+
+
+def work(lines: Iterable[bytes], store: Store, device: str, reply: Callable[[dict[str, Any]], None]) -> None:
+    """The worker's loop: one task per line, one reply when its records are in the store."""
+    from benchmarks.run import answered
+
+    scorer = score.Scorer(store, device)
+    reply({"ready": os.getpid()})
+    for line in lines:
+        task = json.loads(line)
+        job = Job(**task["job"])
+        begun = time.perf_counter()
+        if task["kind"] == "job":
+            record = answered(job, device, store)
+            evaluations = record.values.get("nfe", 0) * job.n if record.status == "ok" else 0
+            reply({"status": record.status, "reason": record.reason, "seconds": record.seconds, "evaluations": evaluations})
+        else:
+            record, reference = (Record.model_validate(task[name]) if task[name] else None for name in ("record", "reference"))
+            written = scorer.score(job, record, reference, task["metrics"])
+            bad = next((each for each in written if each.status != "ok"), None)
+            status, reason = (bad.status, bad.reason) if bad else ("ok", "")
+            reply({"status": status, "reason": reason, "seconds": time.perf_counter() - begun, "scores": len(written)})

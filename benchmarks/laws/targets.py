@@ -1,0 +1,317 @@
+"""What every target on real vectors must satisfy: density, denoiser, samples and flow map are one and the same law."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from benchmarks.laws import Law, device
+from reference_impls.core.convert import velocity_of_mean
+from reference_impls.core.draws import Philox
+from reference_impls.targets import named
+from reference_impls.targets.atoms import Atoms
+from reference_impls.targets.gaussian import Gaussian
+from reference_impls.targets.mixtures import Mixture, Product
+
+lams = st.floats(-3.0, 3.0)  # half log signal-to-noise ratio
+scales = st.floats(0.3, 3.0)  # sqrt(alpha^2 + sigma^2)
+SEED = 11
+
+
+def real_vectors(card: Any) -> bool:
+    return all(hasattr(card, name) for name in ("mean", "log_prob", "sample", "shape"))
+
+
+def flowing(card: Any) -> bool:
+    return real_vectors(card) and hasattr(card, "flow")
+
+
+def plane(card: Any) -> bool:
+    return real_vectors(card) and tuple(card.shape) in ((1,), (2,))
+
+
+def level(lam: float, scale: float) -> tuple[float, float]:
+    """alpha and sigma."""
+    return scale / math.sqrt(1 + math.exp(-2 * lam)), scale / math.sqrt(1 + math.exp(2 * lam))
+
+
+def noised(card: Any, alpha: float, sigma: float, rows: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """x0 and alpha x0 + sigma eps, [rows,*D]."""
+    draws = Philox(SEED, rows, device())
+    like = torch.empty(rows, *card.shape, dtype=dtype, device=device())
+    x0 = card.sample(draws, like)
+    return x0, alpha * x0 + sigma * draws.normal("law", like)
+
+
+def score_of_log_prob_is_that_of_the_mean(card: Any) -> None:
+    @given(lams, scales)
+    def holds(lam: float, scale: float) -> None:
+        alpha, sigma = level(lam, scale)
+        x = noised(card, alpha, sigma, 5)[1].requires_grad_()
+        score = torch.autograd.grad(card.log_prob(x, alpha, sigma).sum(), x)[0]
+        x = x.detach()
+        gap = (sigma**2 * score - alpha * card.mean(x, alpha, sigma) + x).abs().max().item()
+        assert gap <= 1e-10 * (1 + x.abs().max().item()), f"{card.name}: sigma^2 score and alpha mean - x differ by {gap}"
+
+    holds()
+
+
+def density_and_mean_are_integrals(card: Any) -> None:
+    """Against sums over a square of x0, exponentially accurate once the spacing is below the least standard deviation."""
+    dimensions = card.shape[0]
+    spacing, reach = 0.04, 6.0
+    line = torch.arange(-reach, reach + spacing, spacing, dtype=torch.float64, device=device())
+    x0 = torch.stack([axis.flatten() for axis in torch.meshgrid(*[line] * dimensions, indexing="ij")], dim=1)
+    log_p0 = card.log_prob(x0) + dimensions * math.log(spacing)
+
+    @given(st.floats(-2.0, 1.5), scales)
+    def holds(lam: float, scale: float) -> None:
+        alpha, sigma = level(lam, scale)
+        x = noised(card, alpha, sigma, 3)[1]
+        residual = (x[:, None] - alpha * x0).square().sum(2)
+        log_joint = log_p0 - residual / (2 * sigma**2) - dimensions / 2 * math.log(2 * math.pi * sigma**2)
+        for found, expected, what in (
+            (card.log_prob(x, alpha, sigma), log_joint.logsumexp(1), "log_prob"),
+            (card.mean(x, alpha, sigma), log_joint.softmax(1) @ x0, "mean"),
+        ):
+            gap = (found - expected).abs().max().item()
+            assert gap <= 1e-9, f"{card.name}: {what} is {gap} away from its integral at alpha {alpha}, sigma {sigma}"
+
+    holds()
+
+
+def samples_are_orthogonal_to_the_error(card: Any) -> None:
+    """E[(x0 - mean(x)) g(x)] = 0 for every g: for g = 1, x and tanh(x/scale), at 7 standard errors (1e-11 each)."""
+    for lam in (-2.0, 0.0, 2.0):
+        alpha, sigma = level(lam, 1.0)
+        x0, x = noised(card, alpha, sigma, 4000)
+        error, state = (x0 - card.mean(x, alpha, sigma)).flatten(1), x.flatten(1)
+        for name, values in {
+            "1": error,
+            "x": (error * state).sum(1, keepdim=True),
+            "tanh(x)": (error * torch.tanh(2 * state)).sum(1, keepdim=True),
+        }.items():
+            error_of_mean = values.std(0) / values.shape[0] ** 0.5
+            z = (values.mean(0).abs() / error_of_mean.clamp(min=1e-12)).max().item()
+            assert z <= 7, f"{card.name}: E[(x0 - mean) {name}] is {z:.1f} standard errors from 0 at lam = {lam}"
+
+
+def each_row_stands_alone(card: Any) -> None:
+    """Per-row alpha and sigma mean the same as floats, and a row does not see the others."""
+
+    @given(st.lists(st.tuples(lams, scales), min_size=3, max_size=3))
+    def holds(places: list[tuple[float, float]]) -> None:
+        levels = torch.tensor([level(*place) for place in places], dtype=torch.float64, device=device())
+        alpha, sigma = (levels[:, k].reshape(-1, *[1] * len(card.shape)) for k in range(2))
+        x = noised(card, alpha, sigma, 3)[1]
+        for method in (card.mean, card.log_prob):
+            rows = method(x, alpha, sigma)
+            for b, (a, s) in enumerate(levels.tolist()):
+                alone = method(x[b : b + 1], a, s)[0]
+                gap = ((rows[b] - alone).abs() / (1 + alone.abs())).max().item()
+                assert gap <= 1e-11, f"{card.name}: row {b} of {method.__name__} is {gap} away from that row alone"
+
+    holds()
+
+
+def float32_is_float64_rounded(card: Any) -> None:
+    @given(lams)
+    def holds(lam: float) -> None:
+        alpha, sigma = level(lam, 1.0)
+        x = noised(card, alpha, sigma, 6, torch.float32)[1]
+        mean = card.mean(x, alpha, sigma)
+        assert mean.dtype == torch.float32, f"{card.name}: mean of float32 is {mean.dtype}"
+        exact = card.mean(x.double(), alpha, sigma)
+        # alpha/sigma^2 times the square of the data's size is the most by which the mean can amplify a rounding of x
+        allowed = 2e-6 * (1 + exact.abs().max().item()) ** 3 * (1 + alpha / sigma**2)
+        gap = (mean - exact).abs().max().item()
+        assert gap <= allowed, f"{card.name}: float32 mean off by {gap} at lam {lam}, expected at most {allowed}"
+
+    holds()
+
+
+def flow_composes(card: Any) -> None:
+    @given(st.tuples(lams, scales), st.tuples(lams, scales), st.tuples(lams, scales))
+    def holds(s: tuple, r: tuple, t: tuple) -> None:
+        s, r, t = level(*s), level(*r), level(*t)
+        x = noised(card, *s, 5)[1]
+        direct, by_way = card.flow(x, *s, *t), card.flow(card.flow(x, *s, *r), *r, *t)
+        for found, expected, what in ((by_way, direct, "s to r to t"), (card.flow(x, *s, *s), x, "s to s")):
+            gap = (found - expected).abs().max().item()
+            assert gap <= 1e-11 * (1 + expected.abs().max().item()), f"{card.name}: {what} is off by {gap}"
+
+    holds()
+
+
+def flow_follows_the_velocity(card: Any) -> None:
+    """The flow's derivative in its end time is alpha' mean + sigma' eps: with flow_composes, the flow is the ODE's."""
+
+    @given(lams, scales, st.floats(-1, 1), st.floats(-1, 1))
+    def holds(lam: float, scale: float, alpha_rate: float, sigma_rate: float) -> None:
+        alpha, sigma = level(lam, scale)
+        x = noised(card, alpha, sigma, 5)[1]
+        h = 2e-3 * min(alpha, sigma)
+
+        def moved(k: int) -> Tensor:
+            return card.flow(x, alpha, sigma, alpha + k * h * alpha_rate, sigma + k * h * sigma_rate)
+
+        found = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * h)
+        expected = velocity_of_mean(x, card.mean(x, alpha, sigma), alpha, sigma, alpha_rate, sigma_rate)
+        gap = (found - expected).abs().max().item()
+        assert gap <= 1e-7 * (1 + expected.abs().max().item()), f"{card.name}: flow leaves along {found}, not {expected}"
+
+    holds()
+
+
+def _as(kind: type, card: Any) -> Any:
+    return kind(**{f.name: getattr(card, f.name) for f in fields(card) if f.init})
+
+
+class _Unweighted(Product):
+    """The denoiser forgets the components' weights."""
+
+    def mean(self, x, alpha, sigma):
+        return Product.mean(replace(_as(Product, self), weights=torch.full_like(self.weights, 1 / 3)), x, alpha, sigma)
+
+
+class _StdForVariance(Gaussian):
+    """Samples are spread by the variance in place of its root."""
+
+    def sample(self, draws, like):
+        return Gaussian.sample(replace(_as(Gaussian, self), variances=self.variances**2), draws, like)
+
+
+class _SquaredSignal(Gaussian):
+    """The denoiser's gain has alpha^2 where alpha belongs."""
+
+    def mean(self, x, alpha, sigma):
+        return self.mu.to(x) + alpha * (super().mean(x, alpha, sigma) - self.mu.to(x))
+
+
+class _Squared(Gaussian):
+    """The flow stretches by the ratio of variances."""
+
+    def flow(self, x, alpha_s, sigma_s, alpha_t, sigma_t):
+        ratio = (alpha_t**2 * self.variances + sigma_t**2) / (alpha_s**2 * self.variances + sigma_s**2)
+        return alpha_t * self.mu + self._rotated(ratio * self._centred(x, alpha_s, self.mu))
+
+
+class _DdimFlow(Gaussian):
+    """The flow is one step with the mean held fixed."""
+
+    def flow(self, x, alpha_s, sigma_s, alpha_t, sigma_t):
+        mean = self.mean(x, alpha_s, sigma_s)
+        return alpha_t * mean + sigma_t / sigma_s * (x - alpha_s * mean)
+
+
+class _ScaledFlow(Product):
+    """The flow scales by sigma: it composes, and is no transport."""
+
+    def flow(self, x, alpha_s, sigma_s, alpha_t, sigma_t):
+        return x * (sigma_t / sigma_s)
+
+
+class _NoDeterminants(Mixture):
+    """Density and denoiser forget the determinants of the components, alike: only an integral shows it."""
+
+    def _joint(self, x, alpha, sigma):
+        spread, y, log_joint = super()._joint(x, alpha, sigma)
+        return spread, y, log_joint + spread.log().sum(2) / 2
+
+
+class _FirstComponents(Atoms):
+    """Samples come from the first half of the atoms."""
+
+    def sample(self, draws, like):
+        return Atoms("half", self.atoms[: self.atoms.shape[0] // 2]).sample(draws, like)
+
+
+class _FirstRow(Atoms):
+    """All rows use the first row's alpha and sigma."""
+
+    def mean(self, x, alpha, sigma):
+        alpha, sigma = (c.flatten()[0].item() if isinstance(c, Tensor) else c for c in (alpha, sigma))
+        return super().mean(x, alpha, sigma)
+
+
+class _Float32Weights(Atoms):
+    """The denoiser computes squared distances in float32 and takes their difference."""
+
+    def mean(self, x, alpha, sigma):
+        y = self.atoms.flatten(1).float().to(x.device)
+        flat = x.flatten(1).float()
+        far = 100.0  # a common offset that cancels in exact arithmetic
+        logits = -((flat[:, None] + far - (alpha * y + far)) ** 2).sum(2) / (2 * sigma**2)
+        return (logits.softmax(1) @ y).to(x.dtype).reshape(x.shape)
+
+
+LAWS = (
+    Law(
+        name="score_of_log_prob_is_that_of_the_mean",
+        subject="target",
+        check=score_of_log_prob_is_that_of_the_mean,
+        applies=real_vectors,
+        mutants={
+            "weights_forgotten": lambda: _as(_Unweighted, named("g3")),
+            "alpha_squared": lambda: _as(_SquaredSignal, named("gaussian-2d")),
+        },
+    ),
+    Law(
+        name="density_and_mean_are_integrals",
+        subject="target",
+        check=density_and_mean_are_integrals,
+        applies=plane,
+        mutants={
+            "weights_forgotten": lambda: _as(_Unweighted, named("product-2d")),
+            "determinants_forgotten": lambda: _as(_NoDeterminants, named("mixture-2d")),
+        },
+    ),
+    Law(
+        name="samples_are_orthogonal_to_the_error",
+        subject="target",
+        check=samples_are_orthogonal_to_the_error,
+        applies=real_vectors,
+        mutants={
+            "variance_for_std": lambda: _as(_StdForVariance, named("gaussian-2d")),
+            "half_of_the_atoms": lambda: _as(_FirstComponents, named("digits")),
+            "weights_forgotten": lambda: _as(_Unweighted, named("product-64d")),
+        },
+    ),
+    Law(
+        name="each_row_stands_alone",
+        subject="target",
+        check=each_row_stands_alone,
+        applies=real_vectors,
+        mutants={"first_row_for_all": lambda: _as(_FirstRow, named("digits"))},
+    ),
+    Law(
+        name="float32_is_float64_rounded",
+        subject="target",
+        check=float32_is_float64_rounded,
+        applies=real_vectors,
+        mutants={"weights_in_float32": lambda: _as(_Float32Weights, named("digits"))},
+    ),
+    Law(
+        name="flow_composes",
+        subject="target",
+        check=flow_composes,
+        applies=flowing,
+        mutants={"mean_held_fixed": lambda: _as(_DdimFlow, named("gaussian-2d"))},
+    ),
+    Law(
+        name="flow_follows_the_velocity",
+        subject="target",
+        check=flow_follows_the_velocity,
+        applies=flowing,
+        mutants={
+            "ratio_of_variances": lambda: _as(_Squared, named("gaussian-2d")),
+            "sigma_alone": lambda: _as(_ScaledFlow, named("g3")),
+        },
+    ),
+)

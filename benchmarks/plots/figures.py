@@ -1,0 +1,171 @@
+"""The few kinds of plot there are: lines against evaluations or steps, and a row of estimates with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.plots.style import BAND_MARK, PAGE_MARK, QUIET_MARK, Look
+from benchmarks.plots.svg import drawing, finished
+from benchmarks.tables.views import Point
+
+WIDE, HIGH = 4.5, 3.2  # inches; 324 x 230 units of the SVG, readable at the width of a phone
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Values against x for several series.
+
+    band: (low, high) of the noise floor; guides: slopes drawn as orders; missing: label -> x of failed jobs;
+    ideal: a horizontal line where a perfect sampler is.
+    """
+
+    id: str
+    title: str
+    x_title: str
+    y_title: str
+    series: Mapping[str, Sequence[Point]]
+    log_x: bool = True
+    log_y: bool = True
+    ticks: Sequence[float] = ()
+    band: tuple[float, float] | None = None
+    band_title: str = "noise floor"
+    ideal: float | None = None
+    ideal_title: str = "exact"
+    guides: Sequence[int] = ()
+    missing: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def desc(self) -> str:
+        """What a reader who does not see the plot is told."""
+        parts = [f"{self.y_title} against {self.x_title.lower()}, {len(self.series)} series."]
+        for label, points in self.series.items():
+            if points:
+                first, last = points[0], points[-1]
+                parts.append(f"{label}: {first.y:.3g} at {first.x:g}, {last.y:.3g} at {last.x:g}.")
+        if self.band:
+            parts.append(f"{self.band_title}: {self.band[0]:.3g} to {self.band[1]:.3g}.")
+        failed = sum(map(len, self.missing.values()))
+        return " ".join(parts + ([f"{failed} failed jobs are marked at the upper edge."] if failed else []))
+
+
+def lines(plot: Lines, looks: Mapping[str, Look]) -> str:
+    """The plot as an SVG element."""
+    from matplotlib.figure import Figure
+
+    with drawing(plot.id):
+        figure = Figure(figsize=(WIDE, HIGH), layout="constrained")
+        draw(figure.add_subplot(), plot, looks)
+        return finished(figure, plot.id, plot.title, plot.desc)
+
+
+def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
+    """One panel: series over band and guides."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    if plot.log_x:
+        axes.set_xscale("log")
+    positive = [p.y for points in plot.series.values() for p in points if p.y > 0]
+    log_y = plot.log_y and bool(positive)
+    if log_y:
+        axes.set_yscale("log", nonpositive="clip")
+    for order, (label, points) in enumerate(plot.series.items()):
+        _series(axes, points, looks[label], order, log_y, positive)
+    if plot.band:
+        _band(axes, plot.band, plot.band_title, log_y)
+    if plot.ideal is not None and not (log_y and plot.ideal <= 0):
+        axes.axhline(plot.ideal, color=QUIET_MARK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        axes.annotate(plot.ideal_title, (1, plot.ideal), xycoords=("axes fraction", "data"), fontsize=8, ha="right",
+                      va="bottom", color=QUIET_MARK)  # fmt: skip
+    if plot.guides and log_y and plot.log_x:
+        _guides(axes, plot)
+    for label, places in plot.missing.items():
+        axes.plot(places, [0.985] * len(places), linestyle="none", marker="x", color=looks[label].colour, markersize=6,
+                  transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+    if plot.ticks:
+        axes.xaxis.set_major_locator(FixedLocator(list(plot.ticks)))
+        axes.set_xticklabels([f"{tick:g}" for tick in plot.ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(plot.x_title)
+    axes.set_title(plot.y_title, fontsize=9.5)
+
+
+def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, positive: Sequence[float]) -> None:
+    bottom = min(positive) / 3 if log_y else None
+    shown = [p for p in points if math.isfinite(p.y) and not (log_y and p.y <= 0)]
+    x, y = [p.x for p in shown], [p.y for p in shown]
+    axes.plot(x, y, color=look.colour, linestyle=look.dashes, marker=look.marker, markeredgecolor=PAGE_MARK,
+              markeredgewidth=0.5, zorder=3 + order / 100)  # fmt: skip
+    held = [p for p in shown if p.low is not None and p.high is not None]
+    if held:
+        lows = [max(p.low, bottom) if log_y else p.low for p in held]
+        axes.vlines([p.x for p in held], lows, [p.high for p in held], color=look.colour, linewidth=1, zorder=2.5)
+
+
+def _band(axes, band: tuple[float, float], title: str, log_y: bool) -> None:
+    low, high = band
+    if log_y and high <= 0:
+        return
+    if log_y and low <= 0:
+        low = high / 10
+    if high - low < 1e-3 * abs(high):
+        axes.axhline(high, color=QUIET_MARK, linewidth=3, alpha=0.35, zorder=0.5)
+    else:
+        axes.axhspan(low, high, color=BAND_MARK, linewidth=0, zorder=0.5)
+    axes.annotate(title, (0.01, high), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", color=QUIET_MARK)
+
+
+def _guides(axes, plot: Lines) -> None:
+    """Dotted lines of slope -p from a common point above the data, each named at its end."""
+    points = [p for line in plot.series.values() for p in line if p.y > 0]
+    if len(points) < 2:
+        return
+    left, right = min(p.x for p in points), max(p.x for p in points)
+    least, most = min(p.y for p in points), max(p.y for p in points)
+    for order in plot.guides:
+        x = right
+        y = most * (x / left) ** -order
+        if y < least:
+            x, y = left * (most / least) ** (1 / order), least
+        axes.plot([left, x], [most, y], color=QUIET_MARK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        axes.annotate(f"order {order}", (x, y), fontsize=8, color=QUIET_MARK, ha="right", va="bottom")
+
+
+def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]], looks: Mapping[str, Look]) -> str:
+    """One row for each label: its estimate(s) with intervals on a common axis, sorted by the estimate."""
+    from matplotlib.figure import Figure
+
+    rows = sorted(((label, p) for label, points in series.items() for p in points), key=lambda row: row[1].y)
+    desc = f"{x_title}. " + " ".join(f"{label}: {p.y:.3g}." for label, p in reversed(rows))
+    with drawing(id):
+        figure = Figure(figsize=(WIDE, 0.6 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for place, (label, point) in enumerate(rows):
+            look = looks[label]
+            if point.low is not None and point.high is not None:
+                axes.plot([point.low, point.high], [place, place], color=look.colour, linewidth=1.6)
+            axes.plot([point.y], [place], color=look.colour, marker=look.marker, markersize=5.5)
+        axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlim(left=0)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(x_title)
+        return finished(figure, id, title, desc)
+
+
+def key(label: str, look: Look, id: str) -> str:
+    """The line and marker of one series, as it stands in a legend."""
+    from matplotlib.figure import Figure
+
+    with drawing(id):
+        figure = Figure(figsize=(0.44, 0.17))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, marker=look.marker, markevery=[1],
+                  markeredgecolor=PAGE_MARK, markeredgewidth=0.5)  # fmt: skip
+        axes.set_xlim(-0.1, 2.1)
+        axes.set_ylim(-1, 1)
+        return finished(figure, id, label, f"line and marker of {label}")
+
+

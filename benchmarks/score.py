@@ -1,0 +1,249 @@
+"""Scoring, a stage of its own: the stored samples of a job, and what a metric may need beside them, into score records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import checkpoints, data, flow_reference, metrics, problems, provenance
+from benchmarks.digests import digest, merged, module_digest, sources_digest
+from benchmarks.jobs import Job
+from benchmarks.metrics import Context, Metric
+from benchmarks.records import Record, Score, Store, score_id
+from benchmarks.run import NonFinite, finite, reason_of, record_of
+
+TABLE_CELLS = 2**20  # largest table of all token sequences that is formed
+NO_SAMPLES = "none"  # what a floor is a score of: the reference itself
+
+
+def floor_job(job: Job) -> Job | None:
+    """The noise floor that stands beside a sample job: the same for all methods of a table. None for other kinds."""
+    if job.kind != "sample":
+        return None
+    common = dict(target=job.target, n=job.n, shards=job.shards, seed=job.seed)
+    if job.start == "exact":
+        return Job(kind="floor", method="target", **common, process=job.process, start="exact", grid=_end_of(job))
+    return Job(kind="floor", method="target", **common)
+
+
+def t_end_of(job: Job) -> float:
+    """Last time of a sample job's grid; of a floor's, which names a grid that ends where its job's does."""
+    target = problems.target_of(job.target)
+    process = problems.process_of(job.process, problems.letters_of(target))
+    if job.kind != "sample":
+        return 0.0 if job.grid.endswith("_to_zero") else process.t_min
+    return problems.grid_of(job.grid, job.steps, problems.method_of(job.kind, job.method), process)[-1].item()
+
+
+def _end_of(job: Job) -> str:
+    return "t_to_zero" if t_end_of(job) == 0 else "t"
+
+
+def traits_of(job: Job) -> frozenset[str]:
+    """What can be said of a job's samples before they are looked at; keys of metrics.TRAITS."""
+    target, family = problems.target_of(job.target), problems.family_of(problems.target_of(job.target))
+    found = {
+        "samples": _traits_of_samples, "tokens": _traits_of_tokens, "density": _traits_of_density,
+        "inverse": _traits_of_problem,
+    }[family](job, target)  # fmt: skip
+    return frozenset(found)
+
+
+def _traits_of_samples(job: Job, target: Any) -> set[str]:
+    found = {"train"} if job.target in data.NAMED else set()
+    found |= {"features"} if job.target in data.NAMED and extractor_for(job.target) else set()
+    found |= {"exact_samples"} if callable(getattr(target, "sample", None)) else set()
+    found |= {"atoms"} if problems.data_of(target) is not None else set()
+    found |= {"mixture_1d"} if target.shape == (1,) and hasattr(target, "variances") and hasattr(target, "weights") else set()
+    if job.start == "exact" and (job.kind == "floor" or not problems.method_of("sample", job.method).stochastic):
+        found.add("exact_flow")
+    return found
+
+
+def _traits_of_tokens(job: Job, target: Any) -> set[str]:
+    if not callable(getattr(target, "table", None)):
+        return {"tokens", "text"}
+    small = target.K ** target.shape[0] <= TABLE_CELLS
+    return {"tokens", "token_table"} if small else {"tokens"}
+
+
+def _traits_of_density(job: Job, target: Any) -> set[str]:
+    found = {"modes"} if getattr(target, "modes", None) is not None else set()
+    found |= {"exact_samples"} if callable(getattr(target, "sample", None)) else set()
+    return found | ({"log_weight"} if job.kind == "sample" else set())
+
+
+def _traits_of_problem(job: Job, target: Any) -> set[str]:
+    return {"posterior", "truth"} if getattr(target, "truth", None) is not None else {"posterior"}
+
+
+def wanted(job: Job, names: Sequence[str]) -> list[Metric]:
+    """Those of the named metrics ("all": every one there is) that apply to a job and, for a floor, have a floor."""
+    chosen = metrics.metrics().values() if "all" in names else [metrics.named(name) for name in names]
+    traits = traits_of(job)
+    return [metric for metric in chosen if metric.applies(traits) and (job.kind != "floor" or metric.floor)]
+
+
+@cache
+def extractor_for(name: str) -> str | None:
+    """The checkpoint whose features serve the metrics on this data set; None where there is none."""
+    pinned = checkpoints.entries().get(checkpoints.CLASSIFIER)
+    return checkpoints.CLASSIFIER if pinned and problems.recipe_of(pinned.name).data == name else None
+
+
+def needs_reference(job: Job, chosen: Sequence[Metric]) -> bool:
+    """Whether these metrics want an exact flow that has no closed form."""
+    wants = any("exact_flow" in metric.needs for metric in chosen)
+    return wants and not flow_reference.is_closed(problems.target_of(job.target))
+
+
+def reference_for(job: Job) -> Job:
+    return flow_reference.reference_job(job, t_end_of(job))
+
+
+@cache
+def _metric_parts(name: str) -> str:
+    return sources_digest(metrics.named(name).score.__module__)
+
+
+def made_of(metric: Metric, job: Job, reference: Record | None) -> dict[str, str]:
+    """What would answer a score now: the metric's file, the target, the reference and the features it uses."""
+    parts = {
+        "metric": _metric_parts(metric.name),
+        "scoring": merged({name: module_digest(f"benchmarks.{name}") for name in ("score", "flow_reference", "problems")}),
+        **provenance.target_parts(job.target),
+    }
+    if job.target in data.NAMED:
+        parts["data"] = _data_digest(job.target)
+    if "features" in metric.needs:
+        name = extractor_for(job.target)
+        parts["features"] = merged({"weights": checkpoints.digest(name), "net": sources_digest("reference_impls.nets.classifier")})
+    if "exact_flow" in metric.needs and reference is not None:
+        parts["reference"] = reference.samples_digest
+    return parts
+
+
+@cache
+def _data_digest(name: str) -> str:
+    return data.named(name).digest
+
+
+def score_of(metric: Metric, record: Record | None) -> Score:
+    """What is asked of a record's samples; of a floor, which has none, with record None."""
+    return Score(metric=metric.name, samples=record.samples_digest if record else NO_SAMPLES)
+
+
+def key_of(metric: Metric, job: Job, record: Record | None, reference: Record | None) -> tuple[str, dict[str, str]]:
+    """(id, made_of) of the score record that would be written now."""
+    return score_id(job, score_of(metric, record)), made_of(metric, job, reference)
+
+
+class Scorer:
+    """Scores records on one device; contexts are kept, as what depends on the reference alone is computed once."""
+
+    def __init__(self, store: Store, device: str):
+        self.store, self.device = store, device
+        self._contexts: dict[str, Context] = {}
+
+    def score(self, job: Job, record: Record | None, reference: Record | None, names: Sequence[str]) -> list[Record]:
+        """One appended record per metric: of `record`'s samples, or of the floor where record is None."""
+        written, context = [], None
+        for metric in wanted(job, names):
+            begun = time.perf_counter()
+            status, reason, values = "ok", "", {}
+            try:
+                if context is None:
+                    context, shards = self._context(job, record, reference)
+                if "exact_flow" in metric.needs and context.ends is None:
+                    raise ValueError("reference: the exact flow of these start states is missing, see its own row")
+                found = metric.score(shards, context) if record else metric.floor(context)
+                values = _checked(found)
+            except Exception as error:  # the job boundary: a failure is a result
+                status, reason = reason_of(error)
+            new = record_of(
+                job, self.device, status=status, reason=reason, values=values, score=score_of(metric, record),
+                made_of=made_of(metric, job, reference), seconds=time.perf_counter() - begun,
+            )  # fmt: skip
+            written.append(self.store.append(new))
+        return written
+
+    def _context(self, job: Job, record: Record | None, reference: Record | None) -> tuple[Context, list[Tensor]]:
+        tensors = self.store.tensors(record) if record else {}
+        if record and "x" not in tensors:
+            raise ValueError("samples: only their moments were kept, expected the states; ask for a smaller n")
+        sizes = [len(rows) for rows in job.rows()]
+        shards = list(tensors["x"].split(sizes)) if record else []
+        parts: dict[str, Any] = {"start": self._starts(job), "end": self._end(job)}
+        if "exact_flow" in traits_of(job):
+            parts |= self._ends(job, reference, sizes)
+        if "log_weight" in tensors:
+            parts["log_weight"] = list(tensors["log_weight"].split(sizes))
+        return replace(self._shared(job), **parts, **self._groups(job)), shards
+
+    def _shared(self, job: Job) -> Context:
+        """What all jobs on one target and seed share."""
+        key = digest([job.target, job.seed])
+        if key not in self._contexts:
+            target = problems.target_of(job.target)
+            family = problems.family_of(target)
+            parts: dict[str, Any] = {"target": target, "seed": job.seed}
+            if family == "inverse":
+                parts["problem"] = target
+            elif "text" in traits_of(job):
+                parts |= {"text": text_of(target.train), "held_out_text": target.held_out.flatten(), "classes": problems.letters_of(target)}
+            elif family == "samples" and job.target in data.NAMED:
+                known = data.named(job.target)
+                parts |= {"reference": known.held_out, "train": known.train}
+                if extractor_for(job.target):
+                    parts["features"] = checkpoints.features(device=self.device)
+            self._contexts[key] = Context(**parts)
+        return self._contexts[key]
+
+    def _starts(self, job: Job) -> list[Tensor]:
+        if job.start == "exact":
+            return flow_reference.starts(job, torch.device("cpu"))
+        target = problems.target_of(job.target)  # only their sizes and shapes are used
+        return [problems.like_of(job, target, len(rows), torch.device("cpu")) for rows in job.rows()]
+
+    def _end(self, job: Job) -> tuple[float, float]:
+        if job.start != "exact":
+            return 1.0, 0.0
+        return problems.levels(problems.process_of(job.process), t_end_of(job))
+
+    def _ends(self, job: Job, reference: Record | None, sizes: list[int]) -> dict[str, Any]:
+        if flow_reference.is_closed(problems.target_of(job.target)):
+            return {"ends": flow_reference.closed_ends(job, t_end_of(job))}
+        if reference is None:
+            return {}
+        found = self.store.tensors(reference)
+        return {"ends": list(found["x"].split(sizes)), "coarse_ends": list(found["coarse"].split(sizes))}
+
+    def _groups(self, job: Job) -> dict[str, Any]:
+        target = problems.target_of(job.target)
+        if problems.family_of(target) != "inverse":
+            return {}
+        known = target.measurement.y.shape[0]
+        group = [torch.arange(len(rows)) % known for rows in job.rows()]
+        truth = getattr(target, "truth", None)
+        return {"group": group} if truth is None else {"group": group, "truth": [truth[rows] for rows in group]}
+
+
+def text_of(windows: Tensor) -> Tensor:
+    """The text whose windows at all offsets are the rows: int64 [m] from [m-L+1,L]."""
+    return torch.cat([windows[:, 0], windows[-1, 1:]])
+
+
+def _checked(found: metrics.Scores) -> dict[str, Any]:
+    for name, value in found.items():
+        if isinstance(value, float):
+            try:
+                finite(torch.tensor([[value]]), name)
+            except NonFinite:
+                raise NonFinite(f"{name}: {value}, expected a finite number") from None
+    return dict(found)

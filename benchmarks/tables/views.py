@@ -1,0 +1,207 @@
+"""Which numbers stand beside each other: the frame of cells arranged into tables and into the series of plots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmarks.tables.table import Cell, Column, Row, Table, ranked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BUDGETS = (5, 10, 20, 50)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a value is called: title and unit of its column, which way is better, its ideal, what its metric needs."""
+
+    name: str
+    title: str
+    unit: str = ""
+    better: str = "ideal"
+    ideal: float | None = None
+    needs: frozenset[str] = frozenset()
+    metric: str = ""
+
+
+class Measures(dict):
+    """value -> Measure. A companion (metric's name + "_...") is titled by its metric; an unknown value by its own name."""
+
+    def __missing__(self, value: str) -> Measure:
+        parent = max((name for name in self if value.startswith(name + "_")), key=len, default=None)
+        words = value.replace("_", " ")
+        if parent is None:
+            return Measure(value, words)
+        known = self[parent]
+        rest = value[len(parent) + 1 :].replace("_", " ")
+        return Measure(value, f"{known.title}, {rest}", needs=known.needs, metric=parent)
+
+
+def measures() -> Measures:
+    """Of every metric there is."""
+    from benchmarks.metrics import metrics
+
+    return Measures(
+        (name, Measure(name, m.title, m.unit, m.better, m.ideal, m.needs, name)) for name, m in metrics().items()
+    )
+
+
+class Point(NamedTuple):
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+
+def plain(value: Any, kind: type = float) -> Any:
+    """A python number, or None for what is missing."""
+    return None if value is None or value != value or str(value) == "<NA>" else kind(value)
+
+
+def cell(row: Any, **changes: Any) -> Cell:
+    """The cell of one row of the frame."""
+    if row.status != "ok":
+        return Cell(status=row.status, reason=row.reason, record=row.record)
+    made = Cell(
+        value=plain(row.estimate), low=plain(row.low), high=plain(row.high), n=plain(row.n, int),
+        blocks=plain(row.blocks, int), level=plain(row.level), record=row.record,
+        how=f"{100 * row.level:g} %, {row.how}" if plain(row.level) and isinstance(row.how, str) else "",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def of_value(frame: pd.DataFrame, value: str, metric: str = "") -> pd.DataFrame:
+    """Rows of one value, with the failures of its metric and of the samples that it would have scored."""
+    failed = (frame.status != "ok") & frame.metric.isin({"", metric or value})
+    return frame[(frame.value == value) | failed]
+
+
+def values_of(frame: pd.DataFrame, metric: str) -> list[str]:
+    """The metric's own value first, then its companions."""
+    found = set(frame[(frame.metric == metric) & (frame.value != "")].value)
+    return sorted(found, key=lambda value: (value != metric, value))
+
+
+def series(frame: pd.DataFrame, value: str, x: str) -> dict[str, list[Point]]:
+    """label -> points in the order of x, which is a column of the frame."""
+    rows = frame[(frame.value == value) & frame[x].notna() & (frame.kind != "floor")]
+    found: dict[str, list[Point]] = {}
+    for row in rows.sort_values([x, "seed"], kind="stable").itertuples():
+        point = Point(float(getattr(row, x)), row.estimate, plain(row.low), plain(row.high), plain(row.n, int))
+        found.setdefault(row.label, []).append(point)
+    return dict(sorted(found.items()))
+
+
+def failures(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame.status != "ok"]
+
+
+def floor_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """What the metrics say of the truth: jobs of kind floor, or the exact flow's own error."""
+    return frame[(frame.method == "target") | (frame.method == "flow")]
+
+
+def methods(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[(frame.method != "target") & (frame.method != "flow")]
+
+
+def within(frame: pd.DataFrame, budget: int, below: float) -> pd.DataFrame:
+    """Per label the rows with the largest metered NFE in (below, budget]."""
+    rows = frame[(frame.nfe <= budget) & (frame.nfe > below)]
+    return rows[rows.nfe == rows.groupby("label").nfe.transform("max")]
+
+
+def spans(budgets: Sequence[int] = BUDGETS) -> list[tuple[int, float]]:
+    """(budget, the budget below it): a job counts for the smallest budget that holds its metered NFE."""
+    return list(zip(budgets, [0, *budgets[:-1]], strict=True))
+
+
+def by_budget(frame: pd.DataFrame, measure: Measure, *, id: str, caption: str, budgets: Sequence[int] = BUDGETS) -> Table:
+    """Methods x NFE for one value; the metered NFE is printed where it is below the budget."""
+    mine = of_value(methods(frame), measure.name, measure.metric)
+    columns, found = [], {}
+    for budget, below in spans(budgets):
+        columns.append(Column(f"nfe_{budget}", f"NFE {budget}", better=measure.better))
+        for row in within(mine, budget, below).itertuples():
+            note = f"NFE {row.nfe:g}" if row.nfe != budget else ""
+            found.setdefault((row.label, budget), cell(row, note=note))
+    labels = sorted({label for label, _ in found})
+    rows = [Row((label,), tuple(found.get((label, b), Cell()) for b in budgets)) for label in labels]
+    floor = of_value(floor_rows(frame), measure.name, measure.metric)
+    rows += [Row(("noise floor",), tuple(cell(row) for _ in budgets), "floor") for row in floor.head(1).itertuples()]
+    return ranked(Table(id, measure.title, caption, ("Method",), tuple(columns), tuple(rows)))
+
+
+def by_metric(
+    frame: pd.DataFrame, chosen: Sequence[Measure], budget: int, below: float, *, id: str, title: str, caption: str
+) -> Table:
+    """Methods x metrics at one NFE budget, with the metered NFE."""
+    columns = [Column("nfe", "NFE"), *(Column(m.name, m.title, m.unit, m.better) for m in chosen)]
+    mine = methods(frame)
+    parts = {m.name: within(of_value(mine, m.name, m.metric), budget, below).groupby("label") for m in chosen}
+    labels = sorted({label for groups in parts.values() for label in groups.groups})
+    rows = []
+    for label in labels:
+        firsts = [next(parts[m.name].get_group(label).itertuples(), None) if label in parts[m.name].groups else None
+                  for m in chosen]  # fmt: skip
+        nfe = next(row.nfe for row in firsts if row is not None)
+        rows.append(Row((label,), (Cell(plain(nfe)), *(Cell() if row is None else cell(row) for row in firsts))))
+    rows += floor_row(frame, chosen, blank=1)
+    return ranked(Table(id, title, caption, ("Method",), tuple(columns), tuple(rows)))
+
+
+def floor_row(frame: pd.DataFrame, chosen: Sequence[Measure], blank: int, labels: Sequence[str] = ("noise floor",)) -> list[Row]:
+    """The noise-floor row of a table whose first `blank` columns say nothing of it; none where nothing is known."""
+    truth = floor_rows(frame)
+    found = [next(of_value(truth, m.name, m.metric).itertuples(), None) for m in chosen]
+    if not any(found):
+        return []
+    cells = (Cell(),) * blank + tuple(Cell() if row is None else cell(row) for row in found)
+    return [Row(tuple(labels), cells, "floor")]
+
+
+def long(
+    frame: pd.DataFrame, chosen: Sequence[Measure], *, id: str, title: str, caption: str, settings: Sequence[str] = ()
+) -> Table:
+    """A row per job: method, the `settings` that vary, steps, metered NFE and every chosen value. What a plot shows."""
+    keys = ["label", *settings, "steps", "nfe", "seed"]
+    mine = methods(frame).copy()
+    mine["steps"], mine["nfe"] = mine.steps.astype(float).fillna(-1), mine.nfe.fillna(-1)
+    rows: dict[tuple, dict[str, Cell]] = {}
+    for measure in chosen:
+        for row in of_value(mine, measure.name, measure.metric).itertuples():
+            key = tuple(getattr(row, name) for name in keys)
+            rows.setdefault(key, {}).setdefault(measure.name, cell(row))
+    made = []
+    for key in sorted(rows):
+        label, *varied, steps, nfe, _ = key
+        counts = (Cell(None if steps < 0 else int(steps)), Cell(None if nfe < 0 else nfe))
+        made.append(Row((label, *map(str, varied)), (*counts, *(rows[key].get(m.name, Cell()) for m in chosen))))
+    made += floor_row(frame, chosen, blank=2, labels=("noise floor", *[""] * len(settings)))
+    heads = ("Method", *(name.capitalize() for name in settings))
+    columns = (Column("steps", "Steps"), Column("nfe", "NFE"), *(Column(m.name, m.title, m.unit) for m in chosen))
+    return Table(id, title, caption, heads, columns, tuple(made))
+
+
+def slug(*parts: Any) -> str:
+    """An id of letters, digits and hyphens from names: what files, anchors and labels are called."""
+    words = "-".join(str(part) for part in parts if part not in ("", None))
+    return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in words).lower().split())
+
+
+def settled(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """The groups of the frame by these columns, in order: ({column: value}, rows)."""
+    if frame.empty:
+        return []
+    return [(dict(zip(by, key, strict=True)), rows) for key, rows in frame.groupby(list(by), sort=True, dropna=False)]
+
+
+def extent(points: Mapping[str, Sequence[Point]]) -> tuple[float, float] | None:
+    """Least and largest positive y of all series."""
+    found = [p.y for line in points.values() for p in line if p.y > 0 and math.isfinite(p.y)]
+    return (min(found), max(found)) if found else None
