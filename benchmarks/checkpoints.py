@@ -64,8 +64,10 @@ class Entry:
 
 
 class Verdict(NamedTuple):
+    """ok is None where an uncommitted checkpoint (a seed other than 0) is simply not here."""
+
     name: str
-    ok: bool
+    ok: bool | None
     says: str
 
 
@@ -196,25 +198,25 @@ def features(*, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor
 
 
 def verify() -> list[Verdict]:
-    """A verdict on each checkpoint of the lock: there, whole, trained by the recipe as it stands, within 2 MB."""
-    verdicts = []
-    for name, pinned in sorted(entries().items()):
-        try:
-            content = content_of(name)
-            recipe = recipes.named(pinned.recipe)
-        except (BadCheckpoint, recipes.BadRecipe) as error:
-            verdicts.append(Verdict(name, False, str(error)))
-            continue
-        if recipe.sha256 != pinned.recipe_sha256:
-            says = (
-                f"checkpoint: {pinned.file} was trained by another version of recipes/{recipe.name}.toml (sha256 "
-                f"{recipe.sha256}, expected {pinned.recipe_sha256}); restore the recipe or train again with "
-                f"`trilemma lock train {name}`"
-            )
-            verdicts.append(Verdict(name, False, says))
-        else:
-            verdicts.append(Verdict(name, True, f"{pinned.file}: {len(content)} bytes, sha256 {pinned.sha256}"))
-    return verdicts
+    """A verdict on each checkpoint of the lock: is it there, whole, and trained by the recipe as it stands?"""
+    return [_verdict(pinned) for _, pinned in sorted(entries().items())]
+
+
+def _verdict(pinned: Entry) -> Verdict:
+    if pinned.seed and not pinned.url and not any(file.exists() for file in places(pinned)):
+        return Verdict(pinned.name, None, f"{pinned.file} is not here; `trilemma lock train {pinned.name}` makes it")
+    try:
+        content, recipe = content_of(pinned.name), recipes.named(pinned.recipe)
+    except (BadCheckpoint, recipes.BadRecipe) as error:
+        return Verdict(pinned.name, False, str(error))
+    if recipe.sha256 != pinned.recipe_sha256:
+        says = (
+            f"checkpoint: {pinned.file} was trained by another version of recipes/{recipe.name}.toml (sha256 "
+            f"{recipe.sha256}, expected {pinned.recipe_sha256}); restore the recipe or train again with "
+            f"`trilemma lock train {pinned.name}`"
+        )
+        return Verdict(pinned.name, False, says)
+    return Verdict(pinned.name, True, f"{pinned.file}: {len(content)} bytes, sha256 {pinned.sha256}")
 
 
 def _written(file: Path, content: bytes) -> None:
@@ -275,7 +277,7 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
         name=name, file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content),
         licence=LICENCE, recipe=recipe.name, recipe_sha256=recipe.sha256, seed=seed, data_sha256=_data_digest(recipe),
         parameters=sum(value.numel() for value in weights.values()),
-        trained=f"{recipe.plan.steps} updates, torch {torch.__version__}, {device.type}, threads {torch.get_num_threads()}",
+        trained=f"{recipe.plan.steps} updates by torch {torch.__version__} on {device.type}",
     )  # fmt: skip
     folder = COMMITTED if seed == 0 else cache_folder() / "checkpoints"
     _written(folder / new.file, content)

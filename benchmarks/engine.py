@@ -1,8 +1,9 @@
 """From a plan to records: long-lived worker processes, each killed and replaced alone when its job does not end.
 
 A worker is `trilemma work`: one task per line of JSON on its input, one line of JSON back when the task's record is in
-the store. It ends when its input does, so that no worker outlives a killed run. Arrays never pass through a pipe. A
-worker that dies or is killed loses only the task it had, which the run records as failed or timeout.
+the store. Arrays never pass through a pipe, and any other engine can feed it: a job that the store holds is not run
+again. A worker that dies or is killed loses only the task it had, which the run records as failed or timeout; a run
+that is killed takes its workers with it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from benchmarks import provenance, score
 from benchmarks.jobs import Job
 from benchmarks.records import Record, Status, Store
-from benchmarks.run import record_of
+from benchmarks.run import answered, record_of
 from benchmarks.suites import Plan
 
 START_SECONDS = 180.0  # for a worker's imports on a busy machine
@@ -48,7 +50,7 @@ class Task:
     metrics: tuple[str, ...] = ()
 
     def line(self) -> bytes:
-        parts: dict[str, Any] = {"kind": self.kind, "job": self.job.asked}
+        parts: dict[str, Any] = {"kind": self.kind, "job": self.job.asked, "again": True}  # the run has looked already
         if self.kind == "score":
             parts["metrics"] = list(self.metrics)
             for name in ("record", "reference"):
@@ -93,7 +95,8 @@ class Settings:
     command: Sequence[str] = WORKER
 
     def worker_command(self) -> list[str]:
-        return [*self.command, "--store", str(self.store.folder), "--device", self.device]
+        where = ["--store", str(self.store.folder), "--device", self.device]
+        return [*self.command, *where, "--parent", str(os.getpid())]
 
 
 class Worker:
@@ -238,7 +241,6 @@ class Run:
         self.plan, self.settings, self.store = plan, settings, settings.store
         self.pool = Pool(settings)
         self.metrics, self.limits = plan.metrics_of(), plan.limits()
-        self.begun = self.store.records() and None  # reads the store before anything is started
 
     def __enter__(self) -> Run:
         return self
@@ -324,21 +326,35 @@ class Run:
 
 def work(lines: Iterable[bytes], store: Store, device: str, reply: Callable[[dict[str, Any]], None]) -> None:
     """The worker's loop: one task per line, one reply when its records are in the store."""
-    from benchmarks.run import answered
-
     scorer = score.Scorer(store, device)
     reply({"ready": os.getpid()})
     for line in lines:
         task = json.loads(line)
         job = Job(**task["job"])
-        begun = time.perf_counter()
-        if task["kind"] == "job":
-            record = answered(job, device, store)
-            evaluations = record.values.get("nfe", 0) * job.n if record.status == "ok" else 0
-            reply({"status": record.status, "reason": record.reason, "seconds": record.seconds, "evaluations": evaluations})
-        else:
-            record, reference = (Record.model_validate(task[name]) if task[name] else None for name in ("record", "reference"))
-            written = scorer.score(job, record, reference, task["metrics"])
-            bad = next((each for each in written if each.status != "ok"), None)
-            status, reason = (bad.status, bad.reason) if bad else ("ok", "")
-            reply({"status": status, "reason": reason, "seconds": time.perf_counter() - begun, "scores": len(written)})
+        if task["kind"] == "score":
+            reply(_scored(scorer, job, task))
+            continue
+        there = None if task.get("again") else store.find(job.id, provenance.made_of(job, provenance.place(device)))
+        record = there if there is not None and there.status == "ok" else answered(job, device, store)
+        evaluations = record.values.get("nfe", 0) * job.n if record.status == "ok" else 0
+        reply({"status": record.status, "reason": record.reason, "seconds": record.seconds, "evaluations": evaluations})
+
+
+def _scored(scorer: score.Scorer, job: Job, task: Mapping[str, Any]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    record, reference = (Record.model_validate(task[name]) if task[name] else None for name in ("record", "reference"))
+    written = scorer.score(job, record, reference, task["metrics"])
+    bad = next((each for each in written if each.status != "ok"), None)
+    status, reason = (bad.status, bad.reason) if bad else ("ok", "")
+    return {"status": status, "reason": reason, "seconds": time.perf_counter() - begun, "scores": len(written)}
+
+
+def leave_with(parent: int) -> None:
+    """End this process, wherever it is, once `parent` is no longer its parent."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.25)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -44,6 +44,12 @@ def model_parts(name: str) -> dict[str, str]:
     }
 
 
+@cache
+def problem_part() -> str:
+    """What turns names into start states and noise."""
+    return merged({"problem": module_digest("benchmarks.problems"), "draws": sources_digest(DRAWS)})
+
+
 def method_parts(job: Job) -> dict[str, str]:
     """The file of the method; for the jobs that the harness answers itself, the file that does it."""
     if job.kind in ("reference", "floor"):
@@ -57,7 +63,7 @@ def made_of(job: Job, place: Place | None = None) -> dict[str, str]:
         **method_parts(job),
         **target_parts(job.target),
         **({} if job.model == "exact" else model_parts(job.model)),
-        "problem": merged({"problem": module_digest("benchmarks.problems"), "draws": sources_digest(DRAWS)}),
+        "problem": problem_part(),
     }
     if job.grid not in (None, "own"):
         parts["grid"] = sources_digest(GRIDS)

@@ -17,7 +17,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,9 @@ def named(name: str) -> Recipe:
     content = tomllib.loads((FOLDER / f"{name}.toml").read_text())
     if content.get("task") not in TASKS:
         raise BadRecipe(f"task: {content.get('task')!r} in recipes/{name}.toml, expected one of {', '.join(TASKS)}")
+    known = {f.name for f in fields(Recipe)} - {"name", "sha256"}
+    if odd := sorted(set(content) - known) + sorted({"data", "net", "fit"} - set(content)):
+        raise BadRecipe(f"{odd[0]}: unknown or missing in recipes/{name}.toml, expected of {', '.join(sorted(known))}")
     sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Recipe(name=name, sha256=sha256, **content)
 

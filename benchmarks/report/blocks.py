@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from benchmarks.report.ledger import Finding
 from benchmarks.tables.table import Table
 
 
@@ -85,8 +86,20 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Verbatim:
+    """Text whose line breaks stay, under a label."""
+
     kind: ClassVar[str] = "verbatim"
+    label: str
     text: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Claims with their verdicts; the table says the same in files."""
+
+    kind: ClassVar[str] = "claims"
+    findings: tuple[Finding, ...]
+    table: Table
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def plan(
     """
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)
-    gamma = min(churn / t.shape[0], math.sqrt(2) - 1) * ((rho >= churn_min) & (rho <= churn_max))
+    gamma = min(churn / t.shape[0], math.sqrt(2) - 1) * ((rho >= churn_min) & (rho <= churn_max)).double()
     raised = process.time_of_logsnr(-(rho * (1 + gamma)).log()) if churn > 0 else t
     h = torch.where(gamma > 0, raised, t)
     scale = process.alpha(h) / process.alpha(t) if churn > 0 else torch.ones_like(t)

@@ -35,7 +35,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
@@ -257,12 +257,19 @@ def log_z(run: Run) -> LogZ:
 Net = Callable[[Tensor, Tensor], Tensor]  # (x [B,D], t [B]) -> [B,D+1]
 
 
-def _net_and_scale(net: Net, x: Tensor, t: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+def _net_and_scale(net: Net, x: Tensor, t: Time, clip: float) -> tuple[Tensor, Tensor]:
     """The net's control [B,D] and the change of c [B,1] that it asks for, both clipped."""
-    raw, expected = net(x, t.to(x.device, x.dtype).expand(x.shape[0])).to(x.dtype), (x.shape[0], x.shape[1] + 1)
+    rows = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(x.shape[0])
+    raw, expected = net(x, rows).to(x.dtype), (x.shape[0], x.shape[1] + 1)
     if raw.shape != expected:
         raise ValueError(f"net: output is {tuple(raw.shape)}, expected {expected}: the control and one scale")
     return raw[:, :-1].clamp(-clip, clip), raw[:, -1:].clamp(-clip, clip)
+
+
+def _diffusion(process: Process) -> Callable[[Time, Tensor], Time]:
+    """(t, x) -> g(t), shaped over x for rows of times; the automatic differentiation is done once per float."""
+    at = lru_cache(maxsize=None)(lambda t: drift_and_diffusion(torch.tensor(t, dtype=torch.float64), process)[1].item())
+    return lambda t, x: expand(drift_and_diffusion(t, process)[1], x) if isinstance(t, Tensor) else at(t)
 
 
 def interpolated_score(
@@ -273,13 +280,13 @@ def interpolated_score(
     net: (x [B,D], t [B]) -> [B,D+1], zero before training. score: x [B,D] -> grad log rho. clip 1e4 acts on each
     entry (basic_dis; tuned: 10); scale 1: c before training (conf/model/lerp.yaml).
     """
+    diffusion = _diffusion(process)
 
     def predict(x: Tensor, t: Time) -> Tensor:
-        t = torch.as_tensor(t, dtype=torch.float64)
         control, change = _net_and_scale(net, x, t, clip)
-        w = (process.t_max - t) / (process.t_max - process.t_min)
-        mixed = expand(w, x) * score(x) - expand((1 - w) / process.prior_std**2, x) * x
-        return control + expand(drift_and_diffusion(t, process)[1], x) * (scale + change) * mixed.clamp(-clip, clip)
+        w = expand((process.t_max - t) / (process.t_max - process.t_min), x)
+        mixed = w * score(x) - (1 - w) / process.prior_std**2 * x
+        return control + diffusion(t, x) * (scale + change) * mixed.clamp(-clip, clip)
 
     return Predictor("control", predict)
 
@@ -288,12 +295,11 @@ def target_score(
     net: Net, *, process: Process, score: Callable[[Tensor], Tensor], clip: float = 1e4, scale: float = 0.01
 ) -> Predictor:
     """PIS and DDS: u = g (net + c clip(score of rho)), c = scale + net's last. scale .01: conf/model/score.yaml."""
+    diffusion = _diffusion(process)
 
     def predict(x: Tensor, t: Time) -> Tensor:
-        t = torch.as_tensor(t, dtype=torch.float64)
         control, change = _net_and_scale(net, x, t, clip)
-        u = control + (scale + change) * score(x).clamp(-clip, clip)
-        return expand(drift_and_diffusion(t, process)[1], x) * u
+        return diffusion(t, x) * (control + (scale + change) * score(x).clamp(-clip, clip))
 
     return Predictor("control", predict)
 

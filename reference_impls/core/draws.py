@@ -135,7 +135,7 @@ class Philox:
                 part = slice(top, top + height)
                 counter = element, _rows(first, part), code, _rows(second, part)
                 values(philox(counter, (seed, samples[part])), out[part, left : left + lanes])
-        return out.flatten(1)[:, :size]
+        return out.flatten(1)[:, :size].contiguous()
 
 
 def _column(value: int | Tensor, device: torch.device) -> Tensor:

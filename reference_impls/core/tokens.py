@@ -63,12 +63,12 @@ class TokenProcess:
 
     def rate(self, t: Time) -> Time:
         """d sigma/dt, by forward-mode automatic differentiation."""
-        s = torch.as_tensor(t, dtype=torch.float64)
+        s = torch.as_tensor(t, dtype=torch.float64).contiguous()  # forward mode refuses expanded tensors
         rate = torch.func.jvp(self.noise, (s,), (torch.ones_like(s),))[1]
         return rate if isinstance(t, Tensor) else rate.item()
 
     def carried(self, law: Tensor, dsigma: Time) -> Tensor:
-        """The law [..,states] after more noise dsigma; negative dsigma takes noise away, exactly (but may leave [0, 1])."""
+        """The law [..,states] after more noise dsigma; negative dsigma takes noise away (entries may then be < 0)."""
         law = law.double()
         keep, jump = self._odds(dsigma, law)
         return keep * law + jump * law.sum(-1, keepdim=True) * self.prior(law.device)
@@ -114,24 +114,24 @@ def clipped(weights: Tensor) -> Tensor:
 def categorical(weights: Tensor, u: Tensor) -> Tensor:
     """The inverse CDF at u: int64 [..] from weights [..,states] >= 0, not necessarily normalised, and u in (0,1).
 
-    Negative weights (a large Euler step makes them) count as 0, as they do in an exponential race, which they never win.
-    All in float64: a race in float32 cuts the tails off. Raises RuntimeError for a row that is nan or has no mass
-    (on an accelerator at the next synchronisation).
+    Negative weights (a large Euler step makes them) count as 0, just as they never win an exponential race. All in
+    float64: a race in float32 cuts the tails off. Raises RuntimeError for a row that is nan or has no mass (on an
+    accelerator when it next synchronises).
     """
     cdf = weights.double().clamp(min=0).cumsum(-1)
     total = cdf[..., -1]
-    torch._assert_async((total > 0).all(), "weights: a row is nan or has no positive entry, expected a law; check the model")
+    torch._assert_async((total > 0).all(), "weights: a row is nan or has no mass, expected a law; check the model")
     return (cdf[..., :-1] <= (u.to(cdf.device) * total)[..., None]).sum(-1)
 
 
 def prior_of_tokens(draws: Draws, like: Tensor, grid: Tensor, process: TokenProcess, aids: Mapping[str, Any]) -> Tensor:
-    """A Start: every position from pi, int64 in like's shape [B,L] and device. The absorbing graph starts all masked."""
+    """A Start: every position from pi (absorbing graph: all masks), int64 in like's shape [B,L] and device."""
     u = draws.uniform("start", tuple(like.shape))
     return categorical(process.prior(like.device).expand(*like.shape, -1), u)
 
 
 class Given(NamedTuple):
-    """The aid "condition" of infilling: where [L] or [B,L] bool, tokens int64 of the same shape (read only where True)."""
+    """The aid "condition" of infilling: where, bool [L] or [B,L]; tokens, int64 of that shape, read where True."""
 
     where: Tensor
     tokens: Tensor
@@ -144,8 +144,8 @@ class Given(NamedTuple):
 def ratio_of_posterior(posterior: Tensor, x: Tensor, t: Time, process: TokenProcess) -> Tensor:
     """Ratios [B,L,states] from p(x0^l = a | x_t = x) [B,L,K]: sum_a p(a) P(k | a) / P(x^l | a).
 
-    Exact wherever x^l is a state that every letter can reach: everywhere on the uniform graph, at masks on the absorbing
-    one. An unmasked letter is known, so its posterior says nothing of other letters there: those entries are 0.
+    Exact where x^l is a state that every letter can reach: everywhere on the uniform graph, at masks on the absorbing
+    one. An unmasked letter is known: its posterior says nothing of other letters there, and those entries are 0.
     """
     sigma = process.sigma(t)
     reach = process.chance_into(x, sigma)[..., : process.K]
@@ -159,7 +159,7 @@ def posterior_of_ratio(ratio: Tensor, x: Tensor, t: Time, process: TokenProcess)
     """p(x0^l = a | x_t = x) [B,L,K] from ratios [B,L,states]; the inverse of `ratio_of_posterior`.
 
     Rows sum to 1 and are >= 0 for the ratios of some p_t; other ratios may give negative entries: nothing is clipped.
-    On the absorbing graph the letters of a mask are normalised: their sum is 1/(e^sigma - 1) for the ratios of some p_t.
+    At a mask the letters are normalised; for the ratios of some p_t their sum is 1/(e^sigma - 1).
     """
     sigma = process.sigma(t)
     weights = (process.carried(ratio, -sigma) * process.chance_into(x, sigma))[..., : process.K]
@@ -167,7 +167,7 @@ def posterior_of_ratio(ratio: Tensor, x: Tensor, t: Time, process: TokenProcess)
 
 
 def log_linear(eps: float = 1e-3) -> Noise:
-    """sigma = -log(1 - (1 - eps) t): the chance of having jumped, (1 - eps) t, is linear in t. Default: Lou et al. 2024."""
+    """sigma = -log(1 - (1 - eps) t): the chance of a jump, (1 - eps) t, is linear in t. Default: Lou et al. 2024."""
     return lambda t: -torch.log1p(-(1 - eps) * t)
 
 

@@ -6,16 +6,16 @@ Path        each token jumps alone with rate sigma'(t) Q, Q = 1 pi^T - I; pi uni
             (index K). t in [1e-5, 1], sigma = -log(1 - (1-1e-3) t) or 1e-4^(1-t) 20^t. Paper's t is ours. [sec. 3.3]
             Model: s_l(y) = p_t(x with x^l := y)/p_t(x), [B,L,states], 1 at y = x^l.
 Loss        sigma'(t) sum_l sum_{y != x^l} Q(y -> x^l) [s_l(y) - r log s_l(y) + r (log r - 1)],
-            r = P(y | x0^l)/P(x^l | x0^l); t uniform on [1e-3, 1].                                         [thm 3.6; alg. 1]
+            r = P(y | x0^l)/P(x^l | x0^l); t uniform on [1e-3, 1].                                     [thm 3.6; alg. 1]
 Step        all positions at once, each by one uniform. Euler: P(y) = [y = x] + (t-s) sigma'(t) R(y), R(y) =
             Q(y -> x) s(y) off x, -sum at x. Analytic: P(y) = (exp(-d Q) s)(y) P_d(x | y), d = sigma_t - sigma_s.
             The interval from the last time to 0 is the denoising step: analytic with d = sigma_t, never to a mask.
             Infilling overwrites the given positions before every step and at the end.                 [sec. 4.1, 4.2]
 Cost        NFE = steps + 1 (steps if the grid itself ends at 0). Stochastic; first order in the law for L >= 2.
 Exact when  one token: the analytic step maps p_t to p_s for every interval. Absorbing with log-linear noise: Euler is
-            the analytic step, for any s. With exact ratios and pi replaced by p_{t_max}, the bound is -log p(x0), each x0.
+            the analytic step, for any s. Exact ratios, p_{t_max} for prior: the bound is -log p(x0) for each x0.
 Bound       -log p(x0) <= Int loss dt + KL(P(. | x0, t_max) || prior). Absorbing: that KL is infinite (a token is
-            unmasked with chance 1e-3 at t = 1) and is omitted, as in the code: then the number bounds nothing strictly.
+            unmasked with chance 1e-3 at t = 1) and is omitted, as in the code: strictly, the number is no bound.
 Differs     The code draws by an exponential race in float32, here by inverse CDF in float64; negative weights count as
             0 in both. Its reported bound averages over t in [1e-3, 1] only; ours runs from 0. Both omit noise below
             sigma(0), which is 1e-4 on the geometric curve. `scale_by_sigma` exists for absorbing nets alone.
@@ -48,6 +48,8 @@ from reference_impls.core.types import (
     require,
 )
 
+Move = Callable[..., Tensor]  # (ratio, x, row, process) -> weights of the next tokens
+
 
 class Plan(NamedTuple):
     t: Tensor
@@ -78,7 +80,7 @@ def analytic(ratio: Tensor, x: Tensor, row: Plan, process: TokenProcess) -> Tens
     return process.carried(ratio, -row.dsigma) * process.chance_into(x, row.dsigma)
 
 
-def weights(model: Model, x: Tensor, row: Plan, process: TokenProcess, move: Callable[..., Tensor]) -> Tensor:
+def weights(model: Model, x: Tensor, row: Plan, process: TokenProcess, move: Move) -> Tensor:
     """Weights of the next token in any step; the denoising step is analytic and leaves no mask."""
     ratio = model(x, row.t)
     if row.s > 0:
@@ -87,9 +89,16 @@ def weights(model: Model, x: Tensor, row: Plan, process: TokenProcess, move: Cal
 
 
 def step(
-    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, process: TokenProcess, move: Callable[..., Tensor],
+    x: Tensor,
+    row: Plan,
+    memory: None,
+    *,
+    model: Model,
+    draws: Draws,
+    process: TokenProcess,
+    move: Move,
     condition: Given | None,
-) -> tuple[Tensor, None]:  # fmt: skip
+) -> tuple[Tensor, None]:
     """Overwrite what is given, evaluate, redraw every position from its own weights."""
     x = x if condition is None else condition.over(x)
     return categorical(weights(model, x, row, process, move), draws.uniform("step", tuple(x.shape))), None
@@ -102,21 +111,19 @@ def sample(
     *,
     process: TokenProcess,
     draws: Draws,
-    move: Callable[..., Tensor] = analytic,
+    move: Move = analytic,
     condition: Given | None = None,
 ) -> Run:
-    """Sections 4.1 and, with a condition, 4.2: x int64 [B,L] at grid[0] to letters. condition: what is known in advance.
+    """Sections 4.1 and, with a condition, 4.2: x int64 [B,L] at grid[0] to letters [B,L].
 
-    Default step: that of the published sampling scripts, analytic.
+    condition: positions whose tokens are known in advance. move: the step; default as in the published scripts.
     """
     bound = partial(step, process=process, move=move, condition=condition)
     run = drive(plan(grid, process), bound, model, x, draws=draws, consumes="ratio")
     return run if condition is None else run._replace(x=condition.over(run.x))
 
 
-def transitions(
-    model: Model, grid: Tensor, process: TokenProcess, *, move: Callable[..., Tensor]
-) -> list[Callable[[Tensor], Tensor]]:
+def transitions(model: Model, grid: Tensor, process: TokenProcess, *, move: Move) -> list[Callable[[Tensor], Tensor]]:
     """For each step the map from x [B,L] to the weights [B,L,states] (letters only in the last) that it draws from."""
     return [partial(weights, model, row=row, process=process, move=move) for row in rows_of(plan(grid, process))]
 
@@ -126,7 +133,10 @@ def evaluations(grid: Tensor) -> float:
 
 
 def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: TokenProcess) -> Tensor:
-    """Diffusion-weighted denoising score entropy (the integrand of theorem 3.6), nats per unit of t, [B]. x0, noise = x_t: int64 [B,L]."""
+    """Diffusion-weighted denoising score entropy, the integrand of theorem 3.6: [B], nats per unit of t.
+
+    x0 and noise, which is x_t, are int64 [B,L]; t is [B].
+    """
     into = process.rate_into(noise)
     law = process.law_from(x0, process.sigma(t))
     r = torch.where(into > 0, law / law.gather(-1, noise[..., None]), 0)  # 0/0 where x_t cannot be left: weight 0
@@ -190,7 +200,7 @@ def absorbing_net(net: Callable[[Tensor, Tensor], Tensor], *, process: TokenProc
     return uniform_net(scaled, process=process)
 
 
-def _card(name: str, move: Callable[..., Tensor], **traits) -> Sampler:
+def _card(name: str, move: Move, **traits) -> Sampler:
     return Sampler(
         id=f"lou2024sedd.{name}", sample=partial(sample, move=move), transitions=partial(transitions, move=move),
         grid=grids.uniform_t, consumes="ratio", path="absorbing-loglinear", start=prior_of_tokens,
@@ -212,7 +222,11 @@ PAPER = Paper(
     ),
     objectives=(
         Objective(
-            id="lou2024sedd.score_entropy", loss=loss, minimiser="ratio", path="absorbing-loglinear", times=uniform_times
+            id="lou2024sedd.score_entropy",
+            loss=loss,
+            minimiser="ratio",
+            path="absorbing-loglinear",
+            times=uniform_times,
         ),
     ),
     likelihoods=(

@@ -23,7 +23,7 @@ def kinds() -> dict[str, type[nn.Module]]:
 
 
 def build(kind: str, *, seed: int, **options: Any) -> nn.Module:
-    """A freshly initialised network: the same weights for the same kind, seed and options, on any machine.
+    """A freshly initialised network on the CPU: the same weights for the same kind, seed, options and torch.
 
     Raises KeyError with the kinds there are. The global random state is neither read nor moved.
     """

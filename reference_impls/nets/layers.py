@@ -70,9 +70,10 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, embedding: Time, batch: int) -> Tensor:
         weight = self.first.weight
-        c = torch.as_tensor(embedding, device=weight.device)
-        c = (c if c.is_floating_point() else c.double()).expand(batch)
-        hidden = nn.functional.silu(self.first(self.features(c).to(weight.dtype)))
+        if not isinstance(embedding, Tensor):
+            embedding = torch.tensor(embedding, dtype=torch.float64)
+        features = self.features(embedding.to(weight.device).expand(batch))
+        hidden = nn.functional.silu(self.first(features.to(weight.dtype)))
         return nn.functional.silu(self.second(hidden))
 
 

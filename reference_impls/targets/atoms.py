@@ -65,7 +65,8 @@ class Atoms:
         alpha, spread = _column(alpha, x), self._spread(_column(alpha, x), _column(sigma, x))
         log_sum = self._by_rows(lambda logits: logits.logsumexp(1, keepdim=True), x, alpha, spread)
         flat = x.flatten(1).double()
-        log_volume = flat.shape[1] / 2 * torch.as_tensor(2 * math.pi * spread).log() + math.log(self.atoms.shape[0])
+        volume = torch.as_tensor(2 * math.pi * spread, dtype=torch.float64)
+        log_volume = flat.shape[1] / 2 * volume.log() + math.log(self.atoms.shape[0])
         return (log_sum - (flat**2).sum(1, keepdim=True) / (2 * spread) - log_volume).squeeze(1).to(x.dtype)
 
     def nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Laws of token sequences with exact posteriors and ratios at every noise level: a table and a second-order Markov chain.
+"""Laws of token sequences with exact posteriors and ratios at every noise level: a table and a second-order chain.
 
 Both answer through cavities, c_l(a) = p(x0^l = a, x_t without position l) up to a factor per position: then
-p(x0^l = a | x_t) ~ c_l(a) P(x_t^l | a) and p_t(x with x^l := k)/p_t(x) = sum_a c_l(a) P(k | a) / sum_a c_l(a) P(x^l | a),
-which no 0/0 disturbs, whatever the graph. Everything in float64.
+p(x0^l = a | x_t) ~ c_l(a) P(x_t^l | a), and p_t(x with x^l := k) ~ sum_a c_l(a) P(k | a), of which no entry is 0/0,
+whatever the graph. Everything in float64.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ratio_of_cavity(cavity: Tensor, x: Tensor, t: Time, process: TokenProcess) -
 def sequences(K: int, L: int) -> Tensor:
     """All K^L sequences, int64 [K^L, L], the last position running fastest."""
     index = torch.arange(K**L)
-    return torch.stack([index // K ** (L - 1 - l) % K for l in range(L)], -1)
+    return torch.stack([index // K**place % K for place in reversed(range(L))], -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +72,11 @@ class Table:
         length = self.shape[0]
         axes = [[self.K if m == axis else 1 for m in range(length)] for axis in range(length)]
         cavities = []
-        for l in range(length):
+        for here in range(length):
             joint = self.law.to(x.device).expand(x.shape[0], *self.law.shape)
-            for m in set(range(length)) - {l}:
+            for m in set(range(length)) - {here}:
                 joint = joint * reach[:, m].reshape(-1, *axes[m])
-            others = [1 + m for m in range(length) if m != l]
+            others = [1 + m for m in range(length) if m != here]
             cavities.append(joint.sum(others) if others else joint)
         return torch.stack(cavities, 1)
 
@@ -132,20 +132,20 @@ class Markov:
         chances, pairs = self.chances.to(like.device), self.pairs.to(like.device)
         letters = [categorical(pairs.sum(1).expand(like.shape[0], -1), u[:, 0])]
         letters.append(categorical(pairs[letters[0]], u[:, 1]))
-        for l in range(2, like.shape[1]):
-            letters.append(categorical(chances[letters[-2], letters[-1]], u[:, l]))
+        for place in range(2, like.shape[1]):
+            letters.append(categorical(chances[letters[-2], letters[-1]], u[:, place]))
         return torch.stack(letters, -1)
 
     def cavity(self, x: Tensor, t: Time, process: TokenProcess) -> Tensor:
         """Forward and backward messages over pairs of letters, normalised at every step: no underflow at any length."""
         reach = process.chance_into(x, process.sigma(t))[..., : self.K]
         chances, length = self.chances.to(x.device), x.shape[1]
-        ahead = [self.pairs.to(x.device) * reach[:, 0, :, None]]  # [l-1]: p(x^{l-1} = a, x^l = b, evidence before l)
-        for l in range(1, length - 1):
-            ahead.append(scaled(torch.einsum("zab,zb,abc->zbc", ahead[-1], reach[:, l], chances)))
-        behind = [torch.ones_like(ahead[0])]  # p(evidence after l | x^{l-1} = a, x^l = b)
-        for l in range(length - 1, 1, -1):
-            behind.append(scaled(torch.einsum("abc,zc,zbc->zab", chances, reach[:, l], behind[-1])))
+        ahead = [self.pairs.to(x.device) * reach[:, 0, :, None]]  # at l = 1: p(x^{l-1} = a, x^l = b, seen before l)
+        for place in range(1, length - 1):
+            ahead.append(scaled(torch.einsum("zab,zb,abc->zbc", ahead[-1], reach[:, place], chances)))
+        behind = [torch.ones_like(ahead[0])]  # at the last l: p(seen after l | x^{l-1} = a, x^l = b)
+        for place in range(length - 1, 1, -1):
+            behind.append(scaled(torch.einsum("abc,zc,zbc->zab", chances, reach[:, place], behind[-1])))
         behind.reverse()
         first = torch.einsum("ab,zb,zab->za", self.pairs.to(x.device), reach[:, 1], behind[0])
         rest = [(f * b).sum(1) for f, b in zip(ahead, behind, strict=True)]

@@ -1,0 +1,74 @@
+"""Pages from sections: jinja2 with everything escaped, one style sheet inside each page, nothing fetched from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.plots import figures, style
+from benchmarks.report import papers
+from benchmarks.report.blocks import Section
+from benchmarks.report.sections import Sections
+from benchmarks.tables.table import interval
+from benchmarks.tables.views import slug
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from benchmarks.report.inputs import Inputs
+    from benchmarks.tables.table import Table
+
+FOLDER = Path(__file__).parent / "templates"
+
+
+def environment() -> Environment:
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+    made.filters["slug"] = slug
+    made.globals["numbered"] = lambda finding: interval(finding.estimate, finding.low, finding.high)
+    return made
+
+
+def style_sheet() -> str:
+    """style.css after the colours of both themes: those of the plots, so that there is one list of them."""
+
+    def block(theme: str) -> str:
+        return "".join(f"--{name}:{colour};" for name, colour in _named(theme))
+
+    light, dark = block("light"), block("dark")
+    head = f":root{{color-scheme:light dark;{light}}}\n@media (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
+    printed = f"@media print{{:root{{color-scheme:light;{light}}}}}\n"
+    return head + printed + (FOLDER / "style.css").read_text()
+
+
+def _named(theme: str) -> list[tuple[str, str]]:
+    return [(name.removeprefix("--"), colour) for name, colour in style.variables(theme).items()]
+
+
+def render(inputs: Inputs, digest: str) -> tuple[dict[str, str], list[Table]]:
+    """(file name -> page, tables in order of appearance)."""
+    known = [sampler.id for paper in inputs.papers.values() for sampler in paper.samplers]
+    looks = style.looks(known, set(inputs.frame.label))
+    sections = Sections(inputs, looks)
+    shown = sections.all()
+    shared = {"css": style_sheet(), "digest": digest, "store": inputs.store.folder.name, "papers": sorted(inputs.papers)}
+    made = environment()
+    keys = {label: figures.key(label, look, slug("key", label)) for label, look in looks.items() if label in _labels(shown)}
+    pages = {
+        "index.html": made.get_template("index.html.j2").render(
+            **shared, title="trilemma report", sections=shown, keys=keys, cards=inputs.papers
+        )
+    }
+    for key, paper in inputs.papers.items():
+        pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
+            **shared, title=f"{key} - trilemma", sections=papers.page(paper, sections), keys={}, paper=paper
+        )
+    return pages, sections.tables
+
+
+def _labels(sections: list[Section]) -> set[str]:
+    return {label for section in sections for block in section.blocks if block.kind == "key" for label in block.labels}

@@ -1,0 +1,561 @@
+"""The sections of the first page. Each answers one question from the records, or says what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.plots import figures
+from benchmarks.report import ledger
+from benchmarks.report.blocks import Claims, Heading, Key, Missing, Pairs, Plots, Prose, Section, Shown
+from benchmarks.report.gallery import gallery
+from benchmarks.tables import views
+from benchmarks.tables.table import Cell, Column, Row, Table, interval, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmarks.plots.style import Look
+    from benchmarks.report.inputs import Inputs
+
+FAMILIES = {  # what a metric must need for its target to stand in a section, tried in this order
+    "tokens": {"tokens", "text", "token_table"},
+    "inverse": {"posterior", "truth"},
+    "control": {"log_weight", "modes"},
+    "quality": {"features", "train"},
+    "precision": {"exact_flow", "exact_samples", "mixture_1d"},
+}
+PAIRED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
+
+
+class Sections:
+    """All sections over one set of inputs."""
+
+    def __init__(self, inputs: Inputs, looks: dict[str, Look]):
+        self.inputs, self.frame, self.looks, self.named = inputs, inputs.frame, looks, inputs.measures
+        self.tables: list[Table] = []  # in the order of appearance, to be written as files
+
+    def all(self) -> list[Section]:
+        return [
+            self.summary(), self.claims(), self.precision(), self.quality(), self.speed(), self.tokens(), self.control(),
+            self.inverse(), self.same_noise(), self.laws(), self.provenance(), self.missing(),
+        ]  # fmt: skip
+
+    # what is where
+
+    def family(self, rows: pd.DataFrame) -> str:
+        """The section to which the scores of one (target, model) belong; "" where nothing was scored."""
+        needs = set().union(*(self.named[metric].needs for metric in set(rows.metric) if metric))
+        found = next((name for name, of in FAMILIES.items() if needs & of), "")
+        trained = set(rows.model) != {"exact"}
+        if found == "quality" and not trained and needs & FAMILIES["precision"]:
+            return "precision"
+        return "quality" if found == "precision" and trained else found
+
+    def groups(self, family: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+        """({target, model}, rows of its methods and of its floors) of a section."""
+        scored = self.frame[self.frame.kind.isin({"score", "sample"})]
+        found = []
+        for key, rows in views.settled(views.methods(scored), ["target", "model"]):
+            if self.family(rows) == family:
+                found.append((key, rows))
+        return found
+
+    def floors(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Floors beside these rows: of the same target and n, and of the same process where the floor names one."""
+        floor = views.floor_rows(self.frame)
+        fits = floor.target.isin(set(rows.target)) & floor["size"].isin(set(rows["size"]))
+        fits &= (floor.process == "") | floor.process.isin(set(rows.process))
+        named = floor[fits & (floor.process != "")]
+        exact = set(rows.start) == {"exact"}
+        return named if exact and not named.empty else floor[fits & (floor.process == "")]
+
+    def unscored(self) -> pd.DataFrame:
+        """Failed samples of a (target, model) of which nothing was scored: they belong to no section."""
+        failed = self.frame[(self.frame.kind == "sample") & (self.frame.status != "ok")]
+        placed = {(k["target"], k["model"]) for family in FAMILIES for k, _ in self.groups(family)}
+        return failed[[(row.target, row.model) not in placed for row in failed.itertuples()]]
+
+    def keep(self, table: Table, folded: bool = False) -> Shown:
+        self.tables.append(table)
+        return Shown(table, folded)
+
+    def key(self, rows: pd.DataFrame) -> Key:
+        return Key(tuple(sorted(set(rows.label))))
+
+    def nothing(self, family: str, what: str) -> list[object]:
+        return [] if self.groups(family) else [Missing(f"No record in this store scores {what}. {self.why()}")]
+
+    def why(self) -> str:
+        if self.frame.empty:
+            return "The store holds no records: run a suite first (`trilemma run smoke`), then `trilemma report`."
+        return "Either its suite was not run into this store, or all of its jobs failed (see the failed rows in the summary)."
+
+    # plots and tables of one group
+
+    def plots(
+        self, rows: pd.DataFrame, metrics: Sequence[str], x: str, id: str, *, ticks: Sequence[float] = (),
+        guides: Sequence[int] = (), table: Table | None = None, always_log: bool = False,
+    ) -> Plots | None:  # fmt: skip
+        """One panel for each metric that has numbers."""
+        floors, made = self.floors(rows), []
+        for metric in metrics:
+            measure = self.named[metric]
+            series = views.series(rows, metric, x)
+            if not series:
+                continue
+            failed = views.failures(views.of_value(rows, metric, metric))
+            failed = failed[failed[x].notna()]
+            missing = {label: sorted(set(of[x].astype(float))) for label, of in failed.groupby("label")}
+            title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
+            plot = figures.Lines(
+                id=views.slug(id, metric), title=f"{measure.title} against {x}, {id}", series=series,
+                x_title={"nfe": "network evaluations per sample (NFE)", "steps": "steps"}[x], y_title=title,
+                log_y=always_log or self.log_scale(series, measure), ticks=ticks, band=self.band(floors, metric),
+                ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
+                guides=guides if "exact_flow" in measure.needs else (),
+            )  # fmt: skip
+            made.append((figures.lines(plot, self.looks), self.said_of(plot, measure)))
+        return Plots(tuple(made), table) if made else None
+
+    def log_scale(self, series: dict[str, list[views.Point]], measure: views.Measure) -> bool:
+        extent = views.extent(series)
+        return measure.better == "lower" and measure.ideal == 0 and extent is not None and extent[1] > 4 * extent[0]
+
+    def band(self, floors: pd.DataFrame, metric: str) -> tuple[float, float] | None:
+        rows = floors[(floors.value == metric) & (floors.status == "ok")]
+        if rows.empty:
+            return None
+        lows, highs = rows.low.fillna(rows.estimate), rows.high.fillna(rows.estimate)
+        return float(lows.min()), float(highs.max())
+
+    def said_of(self, plot: figures.Lines, measure: views.Measure) -> str:
+        """The caption of a panel: only what its axes do not say."""
+        better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(measure.better, "")
+        held = any(p.low is not None for points in plot.series.values() for p in points)
+        bars = "Bars: 95 % intervals." if held else "No interval: exact or over fixed samples."
+        ns = {p.n for points in plot.series.values() for p in points} - {None}
+        count = f"n = {ns.pop()}." if len(ns) == 1 else ""
+        crosses = "Crosses at the upper edge: failed jobs." if plot.missing else ""
+        return " ".join(part for part in (f"{measure.title}.", better, bars, count, crosses) if part)
+
+    # sections
+
+    def summary(self) -> Section:
+        frame = self.frame
+        if frame.empty:
+            return Section("summary", "Summary", "What ran, when and where, and what failed.", [Missing(self.why())])
+        jobs = frame.drop_duplicates("record")
+        asked, scores = jobs[jobs.kind != "score"], jobs[jobs.kind == "score"]
+        ok = int((asked.status == "ok").sum())
+        claims = ledger.counts(self.inputs.findings)
+        verdicts = ", ".join(f"{many} {outcome}" for outcome, many in claims.items()) + f", of {sum(claims.values())} claims"
+        pairs = [
+            ("Jobs", f"{ok} of {len(asked)} ok: " + ", ".join(
+                f"{int((of.status == 'ok').sum())}/{len(of)} {kind}" for kind, of in asked.groupby("kind"))),
+            ("Scores", f"{int((scores.status == 'ok').sum())} of {len(scores)} ok"),
+            ("Methods", f"{asked[asked.paper != ''].label.nunique()} variants of {asked[asked.paper != ''].method.nunique()} "
+                        f"methods from {asked[asked.paper != ''].paper.nunique()} papers, on {asked.target.nunique()} targets"),
+            ("Claims", verdicts if self.inputs.findings else "none evaluated: run `trilemma claims`"),
+            ("Written", f"{jobs.written.min()} to {jobs.written.max()}"),
+            ("Where", "; ".join(sorted({f"{r.device} ({r.hardware})" for r in jobs.itertuples()}))),
+            ("Work", self.split(jobs)),
+        ]  # fmt: skip
+        blocks: list[object] = [Pairs(tuple(pairs))]
+        failed = self.failed(jobs[jobs.status != "ok"])
+        blocks.append(failed if failed else Prose("No job and no score of this store failed, timed out or was skipped."))
+        for problem in self.inputs.store.problems:
+            blocks.append(Missing(problem))
+        return Section("summary", "Summary", "What ran, when and where; what failed; how claims came out.", blocks)
+
+    def split(self, jobs: pd.DataFrame) -> str:
+        """Seconds inside the jobs by kind, and the stages of the last run where the command wrote them down."""
+        within = {
+            "generation": jobs[jobs.kind.isin({"sample", "likelihood", "reference", "floor"})].seconds.sum(),
+            "timing": jobs[jobs.kind == "timing"].seconds.sum(),
+            "scoring": jobs[jobs.kind == "score"].seconds.sum(),
+        }
+        said = "inside the jobs: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in within.items())
+        stages = self.inputs.stages
+        if stages:
+            said += "; wall time of the last run that did work: " + ", ".join(
+                f"{name} {float(seconds):.0f} s" for name, seconds in stages.items()
+            )
+        return said
+
+    def failed(self, rows: pd.DataFrame) -> Shown | None:
+        if rows.empty:
+            return None
+        columns = (Column("status", "Status"), Column("reason", "Reason"))
+        made = [
+            Row((r.kind, r.label, f"{r.target}, {r.model}", f"{r.process} {r.grid} {views.plain(r.steps, int) or ''}".strip(),
+                 r.metric), (Cell(status=r.status, record=r.record), Cell(r.reason or "none given")))
+            for r in rows.sort_values(["status", "kind", "label", "target", "steps"]).itertuples()
+        ]  # fmt: skip
+        caption = "Every job and score that gave no number. They stand as words in the tables below and are never left out."
+        heads = ("Kind", "Method", "Target, model", "Path, grid, steps", "Metric")
+        return self.keep(Table("failed", "Failed rows", caption, heads, columns, tuple(made)))
+
+    def claims(self) -> Section:
+        asks = "What the papers say, frozen before it was run, and whether these records bear it out at these sizes."
+        findings = self.inputs.findings
+        if not findings:
+            text = "No claim was evaluated for this store: `trilemma claims` does it and writes the verdicts beside the records."
+            return Section("claims", "Claims", asks, [Missing(text)])
+        counts, blocks = ledger.counts(findings), []
+        grades = sorted({finding.grade for finding in findings})
+        outcomes = list(counts)
+        rows = [
+            Row((f"{grade}: {ledger.GRADES.get(grade, 'not graded')}",), tuple(
+                Cell(sum(f.outcome == outcome and f.grade == grade for f in findings)) for outcome in outcomes)
+                + (Cell(sum(f.grade == grade for f in findings)),))
+            for grade in grades
+        ]  # fmt: skip
+        rows.append(Row(("all",), (*(Cell(counts[o]) for o in outcomes), Cell(len(findings)))))
+        caption = "Counts, never averaged: a claim that holds on an analytic target and fails with networks has two rows."
+        columns = tuple(Column(views.slug(outcome), outcome) for outcome in outcomes) + (Column("all", "all"),)
+        blocks.append(self.keep(Table("verdicts", "Verdicts by grade of evidence", caption, ("Evidence",), columns, tuple(rows))))
+        table = ledger_table(findings)
+        self.tables.append(table)
+        blocks.append(Claims(tuple(findings), table))
+        return Section("claims", "Claims", asks, blocks)
+
+    def precision(self) -> Section:
+        asks = (
+            "How far does a sampler end from the exact answer for a given number of network evaluations, with a perfect "
+            "denoiser? Deterministic samplers are held against the exact flow from the same start, all of them against "
+            "exact samples."
+        )
+        blocks = self.nothing("precision", "an analytic target")
+        for key, rows in self.groups("precision"):
+            blocks.append(Heading(views.slug("precision", key["target"]), key["target"]))
+            own = rows.grid == "own"
+            shared = [(f"{k['process']}, grid {k['grid']}", part) for k, part in views.settled(rows[~own], ["process", "grid"])]
+            for title, part in [("each on its paper's path and grid", rows[own]), *shared]:
+                if not part.empty:
+                    blocks += self.precision_group(key["target"], title, part)
+        return Section("work-precision", "Work and precision", asks, blocks)
+
+    def precision_group(self, target: str, title: str, rows: pd.DataFrame) -> list[object]:
+        id = views.slug(target, "own" if "own" in set(rows.grid) else title)
+        metrics = sorted(set(rows.metric) - {""}, key=lambda m: ("exact_flow" not in self.named[m].needs, m))
+        chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
+        both = self.with_floors(rows)
+        table = views.long(
+            both, chosen, id=id, title=f"{target}, {title}", settings=("process",) if rows.process.nunique() > 1 else (),
+            caption="Exact denoiser; same start states for all methods. Errors against the exact flow are over fixed samples "
+            f"(seed {_seeds(rows)}, n = {_sizes(rows)}) and carry no interval. {self.floor_said(both)}",
+        )  # fmt: skip
+        orders = sorted({1, *self.orders(rows)})
+        plots = self.plots(rows, metrics, "nfe", id, guides=orders, table=self.keep(table, True).table, always_log=True)
+        return [Heading(id + "-setting", title), self.key(rows), plots] if plots else [self.keep(table)]
+
+    def orders(self, rows: pd.DataFrame) -> set[int]:
+        """Declared orders of the methods in these rows."""
+        cards = {sampler.id: sampler for paper in self.inputs.papers.values() for sampler in paper.samplers}
+        found = (cards[method].order for method in set(rows.method) if method in cards)
+        return {int(order) for order in found if order}
+
+    def with_floors(self, rows: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.concat([rows, self.floors(rows)], ignore_index=True)
+
+    def floor_said(self, rows: pd.DataFrame) -> str:
+        if views.floor_rows(rows).empty:
+            return "No noise floor in this store."
+        return "Noise floor: what the metric says of the truth itself at the same n."
+
+    def quality(self) -> Section:
+        asks = (
+            "Quality, diversity and cost of samples from small trained networks. Differences here are differences of "
+            "samplers: network, start noise, reference and n are shared within a table."
+        )
+        blocks = self.nothing("quality", "a trained network on images")
+        for key, rows in self.groups("quality"):
+            id, title = views.slug(key["target"], key["model"]), f"{key['target']}, network {key['model']}"
+            blocks += [Heading(id, title), self.key(rows)]
+            metrics = sorted(set(rows.metric) - {""}, key=self.quality_order)
+            both = self.with_floors(rows)
+            measures = [self.named[m] for m in metrics]
+            everything = [self.named[v] for m in metrics for v in views.values_of(rows, m)]
+            table = views.long(
+                both, everything, id=id + "-all", title=f"{title}: every job", settings=("process",),
+                caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
+            )  # fmt: skip
+            plots = self.plots(rows, metrics, "nfe", id, ticks=self.budget_ticks(rows), table=self.keep(table, True).table)
+            blocks += [plots] if plots else []
+            caption = (
+                "A column holds each method's largest metered NFE within the budget, printed where it is less. Compare "
+                f"only at equal n, reference and features. {PAIRED} {self.floor_said(both)}"
+            )
+            for measure in measures[:1]:
+                table = views.by_budget(both, measure, id=views.slug(id, measure.name), caption=caption)
+                blocks.append(self.keep(table))
+            for budget, below in views.spans():
+                table = views.by_metric(
+                    both, measures, budget, below, id=f"{id}-nfe-{budget}", title=f"{title}: NFE up to {budget}", caption=caption
+                )  # fmt: skip
+                if any(row.kind == "" for row in table.rows):
+                    blocks.append(self.keep(table))
+        return Section("quality", "Quality, diversity and cost with trained networks", asks, blocks)
+
+    def quality_order(self, metric: str) -> tuple:
+        first = ("frechet", "kid", "precision", "recall", "coverage", "density", "nearest_train")
+        return (first.index(metric) if metric in first else len(first), metric)
+
+    def budget_ticks(self, rows: pd.DataFrame) -> tuple[int, ...]:
+        top = rows.nfe.max()
+        return tuple(b for b in (2, *views.BUDGETS, 100, 200) if b <= max(top, 50) and b >= min(rows.nfe.min(), 5))
+
+    def speed(self) -> Section:
+        asks = "How many samples per second, on which hardware, and how much of it is the sampler rather than the network?"
+        rows = self.frame[self.frame.kind == "timing"]
+        if rows.empty:
+            return Section("speed", "Speed", asks, [Missing(f"No timing job in this store. {self.why()}")])
+        blocks: list[object] = []
+        for key, part in views.settled(rows, ["target", "model", "device", "hardware"]):
+            title = f"{key['target']}, network {key['model']}, {key['device']} ({key['hardware']})"
+            id = views.slug("speed", key["target"], key["model"], key["device"])
+            table = speed_table(part, id, title)
+            series = {
+                row.labels[0]: [views.Point(0, c.value, c.low, c.high, None)]
+                for row in table.rows if (c := row.cells[2]).status == "ok" and c.value is not None
+            }  # fmt: skip
+            blocks.append(Heading(id + "-heading", title))
+            if series:
+                figure = figures.dots(id, f"Samples per second, {title}", "samples per second at the timed NFE", series, self.looks)
+                blocks.append(Plots(((figure, "Samples per second in the timed cell; bars carry the ratio's interval."),)))
+            blocks.append(self.keep(table))
+        return Section("speed", "Speed", asks, blocks)
+
+    def stepped(self, family: str, id: str, title: str, asks: str, what: str, note: str = "") -> Section:
+        """A section of panels against steps and one table of every job, for each target and model."""
+        blocks = self.nothing(family, what)
+        for key, rows in self.groups(family):
+            name = key["target"] if key["model"] == "exact" else f"{key['target']}, network {key['model']}"
+            anchor = views.slug(id, key["target"], "" if key["model"] == "exact" else key["model"])
+            metrics = sorted(set(rows.metric) - {""})
+            both = self.with_floors(rows)
+            chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
+            table = views.long(
+                both, chosen, id=anchor + "-all", title=name, settings=("process",) if rows.process.nunique() > 1 else (),
+                caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
+            )  # fmt: skip
+            blocks += [Heading(anchor, name), self.key(rows)]
+            plots = self.plots(rows, metrics, "steps", anchor, table=self.keep(table, True).table)
+            blocks.append(plots if plots else Shown(table))
+        return Section(id, title, asks, [Prose(note), *blocks] if note and blocks else blocks)
+
+    def tokens(self) -> Section:
+        asks = (
+            "How many steps does a discrete sampler need until its samples follow the exact table of sequences, and what "
+            "does a trained token network reach?"
+        )
+        section = self.stepped("tokens", "tokens", "Tokens", asks, "token samples")
+        rows = self.frame[self.frame.kind == "likelihood"]
+        blocks = list(section.blocks)
+        if rows.empty:
+            blocks.append(Missing("No likelihood job in this store, so no bound per character."))
+        else:
+            blocks += [Heading("tokens-bounds", "Bounds and likelihoods"), self.keep(likelihood_table(rows))]
+            blocks.append(Prose(
+                "For absorbing noise the terminal KL divergence is infinite at any finite noise level (the prior puts no mass "
+                "on unmasked letters); like the official code, the number omits that term, so there it is a bound only up to it."
+            ))  # fmt: skip
+        return Section(section.id, section.title, section.asks, blocks)
+
+    def control(self) -> Section:
+        asks = "Sampling from an unnormalised density: how far is the estimate of log Z off, and are all modes found?"
+        return self.stepped("control", "control", "Control", asks, "a learned control on a density")
+
+    def inverse(self) -> Section:
+        asks = (
+            "Restoring a signal from a noisy measurement: how far is the mean of the answers from the exact posterior mean, "
+            "do they explain the measurement no better than its noise allows, and are they as diverse as the posterior?"
+        )
+        note = "A residual of 1 in units of the noise is what the truth has; far below it the noise is fitted."
+        return self.stepped("inverse", "inverse", "Inverse problems", asks, "an inverse problem", note)
+
+    def same_noise(self) -> Section:
+        asks = "What do the samples look like, method by method, from the same start noise?"
+        blocks: list[object] = []
+        for key, rows in self.groups("quality"):
+            shown, problems = gallery(self.inputs, rows, key["target"])
+            if shown:
+                blocks += [Heading(views.slug("gallery", key["target"], key["model"]), f"{key['target']}, network {key['model']}")]
+                blocks.append(shown)
+            blocks += [Missing(problem) for problem in problems]
+        return Section("gallery", "Same noise, different samplers", asks, blocks or [Missing(f"No image samples. {self.why()}")])
+
+    def laws(self) -> Section:
+        asks = "Which analytic laws each method was held to."
+        known = self.inputs.laws
+        if not known:
+            text = (
+                "No outcome of a law is stored with these records. The laws run as tests over the whole catalogue (`tox -e "
+                "tests`); each paper's page lists those that apply to its methods."
+            )
+            return Section("laws", "Laws", asks, [Missing(text)])
+        rows = []
+        for law in sorted({row["law"] for row in known}):
+            of = [row for row in known if row["law"] == law]
+            failed = [row for row in of if row["outcome"] != "holds"]
+            said = "; ".join(f"{row['method']}: {row['outcome']}{' (' + row['reason'] + ')' if row.get('reason') else ''}"
+                             for row in failed)  # fmt: skip
+            rows.append(Row((law.replace("_", " "),), (Cell(len(of) - len(failed)), Cell(len(of)), Cell(said or None))))
+        columns = (Column("holds", "Holds"), Column("applies", "Applies to"), Column("otherwise", "Otherwise"))
+        table = Table("laws", "Laws over the catalogue", "How many methods each law applies to and holds for.", ("Law",), columns, tuple(rows))
+        return Section("laws", "Laws", asks, [self.keep(table)])
+
+    def provenance(self) -> Section:
+        asks = "What answered: code, machine, versions, pinned weights."
+        records = self.inputs.records
+        if not records:
+            return Section("provenance", "Provenance", asks, [Missing("No records, so nothing to trace.")])
+        places = sorted({(r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform)
+                         for r in records}, key=str)  # fmt: skip
+        columns = tuple(Column(views.slug(n), n) for n in ("Hardware", "Threads", "Python", "torch", "Platform", "Records"))
+        rows = []
+        for place in places:
+            of = sum((r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform) == place
+                     for r in records)  # fmt: skip
+            rows.append(Row((place[0],), tuple(Cell(part) for part in (*place[1:], of))))
+        blocks: list[object] = [
+            self.keep(Table("places", "Places", "Where the records that count were made.", ("Device",), columns, tuple(rows)))
+        ]
+        commits = sorted({(r.commit, r.dirty) for r in records})
+        blocks.append(Pairs((
+            ("Commits", ", ".join(f"{commit[:12]}{' with uncommitted changes' if dirty else ''}" for commit, dirty in commits)),
+            ("Records", f"{len(records)} that count, in {len(set(self.frame.made_of))} states of code and data"),
+        )))  # fmt: skip
+        if self.inputs.checkpoints:
+            blocks.append(self.keep(checkpoint_table(self.inputs.checkpoints)))
+        else:
+            blocks.append(Missing("checkpoints.lock pins no weights: nothing trained entered these numbers."))
+        return Section("provenance", "Provenance", asks, blocks)
+
+    def missing(self) -> Section:
+        asks = "What this report cannot say, and why."
+        pairs = [("Papers without a record", self.unseen())]
+        unscored = self.unscored()
+        if not unscored.empty:
+            names = sorted({f"{r.label} on {r.target} ({r.model}): {r.status}" for r in unscored.itertuples()})
+            pairs.append(("Sampled without a score", "; ".join(names)))
+        away = [finding for finding in self.inputs.findings if finding.outcome == "out of reach here"]
+        pairs.append(("Claims out of reach", "; ".join(f"{f.key}: {f.why or 'no reason given'}" for f in away) or "none"))
+        pairs.append(("Not compared", "Published numbers of large networks: the networks here are small and their images are "
+                      "8x8 digits; where a claim names a paper's number, the ledger says what was scaled."))  # fmt: skip
+        return Section("missing", "What is missing", asks, [Pairs(tuple(pairs))])
+
+    def unseen(self) -> str:
+        seen = set(self.frame.paper) | {finding.of_paper for finding in self.inputs.findings}
+        return ", ".join(sorted(set(self.inputs.papers) - seen)) or "none"
+
+
+def ledger_table(findings: Sequence[ledger.Finding], id: str = "claims") -> Table:
+    """One row per claim and grade."""
+    columns = tuple(Column(*names) for names in (
+        ("verdict", "Verdict"), ("evidence", "Grade"), ("estimate", "Estimate"), ("n", "n"), ("against", "Against"),
+        ("says", "The paper says"), ("paper_number", "Paper's number"), ("scaled", "Scaled down"), ("why", "Why"),
+    ))  # fmt: skip
+    rows = []
+    for f in findings:
+        estimate = interval(f.estimate, f.low, f.high) if f.estimate is not None else None
+        against = f"{f.direction} {number(f.margin)}".strip() if f.margin is not None else f.direction or None
+        said = f"{f.says} [{f.locus}]" if f.locus else f.says
+        scaled = f"{f.scaled} (transfer: {f.transfer})" if f.transfer else f.scaled
+        dated = f" Run {f.made} at {f.commit[:12]}." if f.made else ""
+        why = (f.why + dated).strip() or None
+        rows.append(Row((f.key,), (
+            Cell(f.outcome, record=f.records[0] if f.records else ""), Cell(f.grade or None), Cell(estimate), Cell(f.n),
+            Cell(against), Cell(said), Cell(f.paper_number or None), Cell(scaled or None), Cell(why),
+        )))  # fmt: skip
+    caption = (
+        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies on the "
+        "other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
+    )
+    return Table(id, "Claims ledger", caption, ("Claim",), columns, tuple(rows))
+
+
+def speed_table(rows: pd.DataFrame, id: str, title: str) -> Table:
+    """Methods x measured samples per second, the ratio to the bare network, and what follows at other NFE."""
+    computed = [b for b in views.BUDGETS if b != 20]
+    columns = [
+        Column("nfe", "NFE timed"), Column("ratio", "Time / bare network", "", "lower"),
+        Column("samples_per_second", "Samples per second", "1/s", "higher"), Column("batch", "Batch"),
+        *(Column(f"computed_{b}", f"computed at NFE {b}", "1/s") for b in computed),
+    ]  # fmt: skip
+    made = []
+    for (label, _), of in rows.groupby(["label", "record"]):
+        first = next(of.itertuples())
+        if first.status != "ok":
+            made.append(Row((label,), (Cell(status=first.status, reason=first.reason, record=first.record), *(Cell(),) * (len(columns) - 1))))
+            continue
+        values = {row.value: row for row in of.itertuples()}
+        ratio, rate = views.cell(values["ratio"]), views.cell(values["samples_per_second"])
+        if ratio.low and ratio.high:
+            rate = Cell(rate.value, rate.value * ratio.value / ratio.high, rate.value * ratio.value / ratio.low, ratio.n,
+                        ratio.blocks, ratio.level, f"{ratio.how}, of the ratio alone", record=rate.record)  # fmt: skip
+        nfe = values["nfe"].estimate
+        others = (Cell(rate.value * nfe / b, note="computed") for b in computed)
+        batch = Cell(int(values["batch"].estimate)) if "batch" in values else Cell()
+        made.append(Row((label,), (Cell(nfe), ratio, rate, batch, *others)))
+    caption = (
+        "One timed cell per method, run in alternation with as many bare evaluations of the network (ABBA): the ratio is "
+        "robust to a busy machine, the absolute rate is not. Rates at other NFE are computed, rate x timed NFE / NFE, not "
+        "measured. n counts pairs."
+    )
+    return Table(id, title, caption, ("Method",), tuple(columns), tuple(made))
+
+
+def likelihood_table(rows: pd.DataFrame) -> Table:
+    """log p per sample, and in bits per coordinate or character."""
+    from math import log
+
+    columns = (
+        Column("log_p", "log p", "nats per sample"), Column("bits", "Bits per coordinate", "bit"),
+        Column("log_p_exact", "exact log p", "nats per sample"), Column("error", "Largest error", "nats"), Column("n", "n"),
+    )  # fmt: skip
+    made = []
+    for _, of in rows.groupby(["label", "target", "process", "model", "record"]):
+        first = next(of.itertuples())
+        labels = (first.label, first.target, first.process, first.model)
+        if first.status != "ok":
+            failed = Cell(status=first.status, reason=first.reason, record=first.record)
+            made.append(Row(labels, (failed, *(Cell(),) * (len(columns) - 1))))
+            continue
+        values = {row.value: views.cell(row) for row in of.itertuples()}
+        nats, size = values["log_p"], values.get("dimensions", Cell()).value
+        bits = Cell()
+        if size:
+            low, high = (None if b is None else -b / log(2) / size for b in (nats.high, nats.low))
+            bits = Cell(-nats.value / log(2) / size, low, high, nats.n, nats.blocks, nats.level, nats.how, record=nats.record)
+        n = values.get("n", Cell(nats.n))
+        exact, error = values.get("log_p_exact", Cell()), values.get("log_p_error_max", Cell())
+        made.append(Row(labels, (nats, bits, exact, error, Cell(None if n.value is None else int(n.value)))))
+    caption = "Held-out data or exact draws. A bound lies below log p, so its bits lie above; an exact likelihood has error 0."
+    heads = ("Method", "Target", "Path", "Model")
+    return Table("likelihoods", "Likelihoods and bounds", caption, heads, columns, tuple(made))
+
+
+def checkpoint_table(entries: Sequence[dict[str, Any]]) -> Table:
+    columns = tuple(Column(*names) for names in (
+        ("bytes", "Bytes"), ("sha256", "sha256"), ("licence", "Licence"), ("recipe", "Recipe"), ("seed", "Seed"),
+        ("parent", "Parent"), ("trained", "Trained"),
+    ))  # fmt: skip
+    rows = []
+    for entry in sorted(entries, key=lambda e: e["name"]):
+        said = {**entry, "sha256": entry["sha256"][:16]}
+        rows.append(Row((entry["name"],), tuple(Cell(said.get(column.name) or None) if column.name != "seed"
+                                                 else Cell(said.get("seed")) for column in columns)))  # fmt: skip
+    caption = "What checkpoints.lock pins; `trilemma lock verify` compares the files, `trilemma lock train NAME` makes one again."
+    return Table("checkpoints", "Pinned weights", caption, ("Name",), columns, tuple(rows))
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    return ", ".join(str(seed) for seed in sorted(set(rows.seed.dropna())))
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    return ", ".join(str(size) for size in sorted(set(rows["size"].dropna())))

@@ -1,0 +1,176 @@
+"""Inverse problems: golden values of the plane problem, exact posteriors by other routes, operators, the measured digits."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.laws import inverse as laws
+from reference_impls import targets
+from reference_impls.core.draws import Philox
+from reference_impls.targets import inverse
+from reference_impls.targets.inverse import Mask, Matrix, Measurement
+
+F64 = dict(dtype=torch.float64)
+
+
+def test_plane_problem_has_its_golden_values():
+    problem = targets.named("linear-gaussian-2d")
+    log_evidence, weights, means, _ = problem.conditioned
+    assert log_evidence.item() == pytest.approx(-1.92579306777, abs=1e-11)
+    assert torch.allclose(weights[0], torch.tensor([0.01870591, 0.11968852, 0.86160557], **F64), rtol=0, atol=5e-9)
+    expected = [[-0.8, 0.68571429], [0.94, 0.52], [1.13714286, -1.93142857]]
+    assert torch.allclose(means[0], torch.tensor(expected, **F64), rtol=0, atol=5e-9)
+    mean, covariance = moments(problem.posterior)
+    assert torch.allclose(mean, torch.tensor([1.0773111, -1.5890647], **F64), rtol=0, atol=5e-8)
+    expected = [[0.17514095, -0.16661751], [-0.16661751, 0.89350504]]
+    assert torch.allclose(covariance, torch.tensor(expected, **F64), rtol=0, atol=5e-9)
+
+
+def test_plane_problem_with_mild_noise_has_its_golden_values():
+    problem = replace(targets.named("linear-gaussian-2d"), noise_std=2.0)
+    log_evidence, weights, _, _ = problem.conditioned
+    assert log_evidence.item() == pytest.approx(-1.96793870, abs=5e-9)
+    assert torch.allclose(weights[0], torch.tensor([0.24796566, 0.40986538, 0.34216896], **F64), rtol=0, atol=5e-9)
+    assert torch.allclose(problem.posterior_mean[0], torch.tensor([0.48574254, -0.26841967], **F64), rtol=0, atol=5e-9)
+
+
+def moments(mixture):
+    mean = mixture.weights @ mixture.means
+    second = mixture.covariances + mixture.means[:, :, None] * mixture.means[:, None]
+    return mean, (mixture.weights[:, None, None] * second).sum(0) - mean[:, None] * mean
+
+
+def test_plane_problem_by_quadrature():
+    """Evidence, mean and covariance from prior times likelihood on a grid, with no formula of conditioning."""
+    problem = targets.named("linear-gaussian-2d")
+    axis = torch.linspace(-7, 7, 561, **F64)
+    x = torch.cartesian_prod(axis, axis)
+    cell = (axis[1] - axis[0]) ** 2
+    residual = problem.y[0] - x @ problem.matrix.T
+    log_likelihood = -residual[:, 0] ** 2 / (2 * problem.noise_std**2) - math.log(problem.noise_std * math.sqrt(2 * math.pi))
+    joint = (problem.prior.log_prob(x) + log_likelihood).exp() * cell
+    assert joint.sum().log().item() == pytest.approx(problem.log_evidence.item(), abs=1e-11)
+    share = joint / joint.sum()
+    mean, covariance = moments(problem.posterior)
+    assert torch.allclose(share @ x, mean, rtol=0, atol=1e-11)
+    assert torch.allclose((share[:, None] * (x - mean)).T @ (x - mean), covariance, rtol=0, atol=1e-11)
+
+
+@given(st.integers(0, 2**20), st.integers(1, 5), st.integers(1, 5))
+def test_gaussian_posterior_equals_its_information_form(seed, d, m):
+    """Precision C^-1 + A^T A/s^2 and its mean: no matrix of the gain form occurs."""
+    problem = laws.random_problem(seed, d, m, 1)
+    inverse_prior, A, s = problem.covariances[0].inverse(), problem.matrix, problem.noise_std
+    covariance = (inverse_prior + A.T @ A / s**2).inverse()
+    means = (problem.means @ inverse_prior + problem.y @ A / s**2) @ covariance
+    assert torch.allclose(problem.posterior_mean, means, rtol=0, atol=1e-9)
+    assert torch.allclose(problem.conditioned[3][0], covariance, rtol=0, atol=1e-9)
+    one = problem.rows([1]).posterior
+    assert torch.allclose(one.mean(means[:1] * 0, 0.0, 1.0), means[1:2], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["linear-gaussian-2d", "digits-inpainting"])
+def test_prior_times_likelihood_is_posterior_times_evidence(name):
+    laws.prior_times_likelihood_is_posterior_times_evidence(targets.named(name))
+
+
+@given(st.integers(0, 2**20), st.integers(1, 4), st.integers(1, 3))
+def test_random_problems_obey_bayes(seed, d, K):
+    laws.prior_times_likelihood_is_posterior_times_evidence(laws.random_problem(seed, d, min(d, 2), K))
+
+
+@pytest.mark.parametrize("name", ["linear-gaussian-2d", "digits-inpainting"])
+def test_posterior_is_a_target(name):
+    """Tweedie: alpha E[x0|x] = x + sigma^2 grad log p(x), the gradient by autograd, each row with its own alpha, sigma."""
+    problem = targets.named(name)
+    problem = problem if problem.measurement.y.shape[0] == 1 else problem.rows(range(4))
+    assert problem.posterior.shape == problem.shape
+    column = (4, *[1] * len(problem.shape))
+    alpha, sigma = torch.tensor([0.9, 0.5, 0.2, 0.0], **F64).reshape(column), torch.tensor([0.3, 0.8, 1.0, 1.0], **F64).reshape(column)
+    x0 = problem.posterior.sample(Philox(0, 4), torch.empty(4, *problem.shape, **F64))
+    x = (alpha * x0 + sigma * Philox(1, 4).normal("eps", x0)).requires_grad_()
+    score = torch.autograd.grad(problem.posterior.log_prob(x, alpha, sigma).sum(), x)[0]
+    mean = problem.posterior.mean(x, alpha, sigma)
+    assert torch.allclose(alpha * mean, x + sigma**2 * score, rtol=0, atol=1e-10)
+    assert torch.allclose(mean[3], problem.posterior_mean[-1], rtol=0, atol=1e-12)  # alpha = 0 tells nothing
+
+
+def test_posterior_of_atoms_is_the_softmax_of_their_misfits():
+    problem = targets.named("digits-inpainting").rows([0, 5, 899])
+    atoms, y = problem.prior.atoms, problem.measurement.y
+    for b in range(3):
+        misfit = [((y[b].reshape(8, 4) - atom[0, :, :4]) ** 2).sum().item() for atom in atoms]
+        weight = torch.tensor([-value / (2 * 0.2**2) for value in misfit], **F64).softmax(0)
+        expected = (weight[:, None, None, None] * atoms).sum(0)
+        assert torch.allclose(problem.posterior_mean[b], expected, rtol=0, atol=1e-12)
+        assert torch.allclose(problem.posterior.log_weights[b].exp(), weight, rtol=0, atol=1e-12)
+
+
+class Given:
+    """Draws whose uniforms are given."""
+
+    def __init__(self, values):
+        self.values = torch.tensor(values, **F64)
+
+    def uniform(self, tag, shape):
+        return self.values.reshape(shape)
+
+
+def test_atoms_are_drawn_by_their_own_row_of_weights():
+    atoms = torch.tensor([[1.0], [2.0], [3.0]], **F64)
+    posterior = inverse.WeightedAtoms("law", atoms, torch.tensor([[0.2, 0.3, 0.5], [0.7, 0.0, 0.3]], **F64).log())
+    x = posterior.sample(Given([0.19, 0.71]), torch.empty(2, 1, **F64))
+    assert x.flatten().tolist() == [1.0, 3.0]
+    x = posterior.sample(Given([0.21, 0.69]), torch.empty(2, 1))
+    assert x.flatten().tolist() == [2.0, 1.0] and x.dtype == torch.float32
+    x = posterior.sample(Given([1 - 1e-16, 1e-16]), torch.empty(2, 1, **F64))
+    assert x.flatten().tolist() == [3.0, 1.0]
+
+
+def test_digit_measurements_are_left_halves_plus_noise_keyed_by_the_digit():
+    problem = targets.named("digits-inpainting")
+    y, truth = problem.measurement.y, problem.truth
+    assert y.shape == (900, 32) and truth.shape == (900, 1, 8, 8)
+    noise = y - truth[:, 0, :, :4].flatten(1)
+    standard_error = 0.2 / math.sqrt(2 * noise.numel())
+    assert abs(noise.std().item() - 0.2) < 5 * standard_error and abs(noise.mean().item()) < 5 * 0.2 / math.sqrt(noise.numel())
+    alone = 0.2 * Philox(inverse.MEASUREMENT_SEED, range(7, 8)).normal("measurement", noise[7:8])
+    assert torch.allclose(alone[0], noise[7], rtol=0, atol=1e-15)
+    seen = {tuple(atom.flatten().tolist()) for atom in problem.prior.atoms}
+    assert problem.prior.atoms.shape[0] == 897 and sum(tuple(x.flatten().tolist()) in seen for x in truth) == 0
+
+
+@pytest.mark.parametrize("operator", [
+    Matrix(torch.tensor([[1.0, 0.5, 0.0, 2.0], [0.0, -1.0, 3.0, 1.0]], **F64), (2, 2)),
+    Matrix(torch.tensor([[1.0, 2.0, 0.0, 1.0], [2.0, 4.0, 0.0, 2.0], [0.0, 0.0, 1.0, 0.0]], **F64), (4,)),  # rank 2 of 3
+    Mask(torch.tensor([[True, False], [True, True]])),
+])  # fmt: skip
+def test_transpose_and_inverse_belong_to_the_operator(operator):
+    """<A x, r> = <x, A^T r> and the four equations of Moore and Penrose, all from the three maps."""
+    shape = getattr(operator, "shape", (2, 2))
+    A = operator.forward(torch.eye(4, **F64).reshape(4, *shape)).T
+    assert torch.equal(operator.transpose(torch.eye(A.shape[0], **F64)).flatten(1), A)
+    P = operator.pinv(torch.eye(A.shape[0], **F64)).flatten(1).T
+    for left, right in ((A @ P @ A, A), (P @ A @ P, P), ((A @ P).T, A @ P), ((P @ A).T, P @ A)):
+        assert torch.allclose(left, right, rtol=0, atol=1e-12)
+
+
+def test_measurement_moves_to_the_state_and_refuses_other_batches():
+    measurement = Measurement(Matrix(torch.ones(1, 2, **F64), (2,)), torch.zeros(3, 1, **F64), 0.1)
+    matched = measurement.matching(torch.zeros(3, 2))
+    assert matched.y.dtype == matched.operator.matrix.dtype == torch.float32
+    assert measurement.rows([2]).matching(torch.zeros(5, 2)).y.shape == (5, 1)
+    with pytest.raises(ValueError, match="measurement: y has 3 rows, expected 1 or 5"):
+        measurement.matching(torch.zeros(5, 2))
+    with pytest.raises(ValueError, match="posterior: y has 4 rows, expected 1"):
+        laws.random_problem(1, 2, 1).posterior  # noqa: B018
+
+
+@pytest.mark.parametrize("law", [law for law in laws.LAWS if law.subject == "sampler"], ids=lambda law: law.name)
+def test_textbook_guidance_passes_every_law(law):
+    assert law.applies(laws.GUIDED)
+    law.check(laws.GUIDED)

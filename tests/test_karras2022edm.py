@@ -1,0 +1,148 @@
+"""karras2022edm: the numbered invariants of its card."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.laws.accuracy import Silence, relative_variance_error
+from benchmarks.laws.conduct import exact_model
+from reference_impls import catalogue, targets
+from reference_impls.continuous import karras2022edm as edm
+from reference_impls.core import grids, process
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Predictor
+
+VE = process.named("ve-edm")
+CHURN = catalogue.samplers()["karras2022edm.churn"]
+levels = st.floats(-6, 4.3).map(math.exp)
+
+
+@given(levels, st.sampled_from([0.3, 0.5, 1.0]))
+def test_preconditioning_keeps_unit_variances(rho, sd):
+    """Invariant 1: Var(c_in x) = 1 and the effective target of the net has variance 1, at every level."""
+    probe = {}
+
+    def net(x, c_noise):
+        probe["in"], probe["level"] = x, c_noise
+        return torch.ones_like(x)
+
+    zero_net = edm.precondition(lambda x, c: torch.zeros_like(x), process=VE, sigma_data=sd)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    skip = zero_net(one, rho).item()
+    out = edm.precondition(net, process=VE, sigma_data=sd)(one, rho).item() - skip
+    c_in = probe["in"].item()
+    assert c_in**2 * (sd**2 + rho**2) == pytest.approx(1, rel=1e-12)
+    assert ((1 - skip) ** 2 * sd**2 + skip**2 * rho**2) / out**2 == pytest.approx(1, rel=1e-10)
+    assert probe["level"].item() == pytest.approx(math.log(rho) / 4, abs=1e-12)
+
+
+@given(levels)
+def test_zero_net_is_optimal_on_its_gaussian_and_the_loss_is_one_per_dimension(rho):
+    """Invariant 2: on N(0, sd^2 I) the zero net is the exact mean; E loss = 1 per dimension, by Gauss-Hermite."""
+    sd = 0.5
+    model = edm.precondition(lambda x, c: torch.zeros_like(x), process=VE, sigma_data=sd)
+    x = torch.tensor([[1.3]], dtype=torch.float64)
+    assert model(x, rho).item() == pytest.approx(sd**2 / (sd**2 + rho**2) * 1.3, rel=1e-12)
+    signs = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)  # two-point rule: exact for quadratics
+    loss = edm.loss(model, sd * signs[:, :1], torch.full((2,), rho, dtype=torch.float64), signs[:, 1:], process=VE)
+    assert loss.mean().item() == pytest.approx(1, rel=1e-9)
+
+
+@pytest.mark.parametrize("path", ["vp-linear", "condot", "ve-geo"])
+def test_the_preconditioned_mean_is_common_to_all_paths(path):
+    """Notation section: D(alpha y, t) depends on y and rho alone."""
+    other = process.named(path).between(0.1, 0.8)
+    net = lambda x, c: torch.tanh(x) * (1 + c[:, None])  # noqa: E731
+    y = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    for t in (0.2, 0.7):
+        ours = edm.precondition(net, process=other)(other.alpha(t) * y, t)
+        torch.testing.assert_close(ours, edm.precondition(net, process=VE)(y, other.rho(t)), rtol=1e-12, atol=1e-12)
+
+
+def test_last_step_is_the_mean_and_one_step_is_defined():
+    """Invariant 3: the interval to 0 lands on D, and steps = 1 is [t_max, 0]."""
+    grid = grids.power_to_zero(7.0)(1, VE)
+    assert grid.tolist() == [80.0, 0.0]
+    x = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    run = edm.sample(exact_model(VE), x, grid, process=VE, draws=Silence())
+    assert run.nfe == 1
+    torch.testing.assert_close(run.x, targets.named("g3").mean(x, 1.0, 80.0), rtol=1e-14, atol=1e-14)
+
+
+def test_grid_is_the_paper_s():
+    """Equation 5 with rho = 7: (80^(1/7) + i/(N-1) (.002^(1/7) - 80^(1/7)))^7, then 0."""
+    i = torch.arange(18, dtype=torch.float64) / 17
+    expected = (80 ** (1 / 7) + i * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    found = grids.power_to_zero(7.0)(18, VE)
+    torch.testing.assert_close(found[:-1], expected, rtol=1e-12, atol=0)
+    assert found[-1] == 0 and edm.evaluations(found) == 35
+
+
+def test_no_churn_is_the_deterministic_sampler_bit_for_bit():
+    """Invariant 5, and outside [S_min, S_max] nothing is churned either."""
+    grid = grids.power_to_zero(7.0)(8, VE)
+    x = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    plain = edm.sample(exact_model(VE), x, grid, process=VE, draws=Philox(0, 5)).x
+    for options in ({"churn": 0.0, "churn_noise": 1.3}, {"churn": 40.0, "churn_min": 100.0}):
+        assert torch.equal(plain, edm.sample(exact_model(VE), x, grid, process=VE, draws=Philox(0, 5), **options).x)
+
+
+@given(st.floats(0.5, 60), st.floats(0, 3), st.sampled_from(["ve-edm", "vp-linear"]))
+def test_the_churn_step_alone_maps_the_marginal_up(churn, c, name):
+    """Invariant 5: with S_noise = 1, alpha_h/alpha_t x + noise z maps N(0, alpha_t^2 c + sigma_t^2) to that at h."""
+    path = VE if name == "ve-edm" else process.named(name).between(0.05, 0.6)
+    rows = edm.plan(grids.uniform_lam(6, path), path, churn=churn)
+    t = grids.uniform_lam(6, path)[:-1]
+    before = path.alpha(t) ** 2 * c + path.sigma(t) ** 2
+    after = path.alpha(rows.t) ** 2 * c + path.sigma(rows.t) ** 2
+    torch.testing.assert_close(rows.scale**2 * before + rows.noise**2, after, rtol=1e-9, atol=0)
+    assert (rows.t > t).all() and (path.rho(rows.t) / path.rho(t) <= math.sqrt(2) * (1 + 1e-9)).all()
+
+
+def test_variance_error_is_second_order_for_fixed_churn_and_first_for_fixed_gamma():
+    """Invariant 5: c = .25, sigma 20 -> .05: slope 2.00 with S_churn fixed, falling to 1.18 and below with gamma fixed."""
+    path = VE.between(0.05, 20.0)
+
+    def errors(churn_of):
+        return [
+            abs(relative_variance_error(CHURN, path, grids.power(7.0)(steps, path), 0.25, churn_noise=1.0, churn=churn_of(steps)))
+            for steps in (128, 256, 512)
+        ]
+
+    fixed, per_step = errors(lambda steps: 8.0), errors(lambda steps: 0.1 * steps)
+    assert math.log2(fixed[1] / fixed[2]) == pytest.approx(2.0, abs=0.1)
+    assert math.log2(per_step[1] / per_step[2]) < 1.4
+
+
+def test_scale_equivariance():
+    """Invariant 6: data k x0 on a grid times k returns k x."""
+    g3, k = targets.named("g3"), 3.0
+    scaled = Predictor("mean", lambda x, t: k * g3.mean(x / k, 1.0, t / k))
+    wide = process.ve_edm(t_min=0.002 * k, t_max=80.0 * k)
+    x = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    plain = edm.sample(exact_model(VE), x, grids.power_to_zero(7.0)(9, VE), process=VE, draws=Silence()).x
+    other = edm.sample(scaled, k * x, grids.power_to_zero(7.0)(9, wide), process=wide, draws=Silence()).x
+    torch.testing.assert_close(other, k * plain, rtol=1e-10, atol=1e-10)
+
+
+def test_training_levels_are_lognormal():
+    """log rho ~ N(-1.2, 1.2^2) on any path."""
+    u = torch.tensor([0.5, 0.8413447460685429, 0.15865525393145707], dtype=torch.float64)
+    for path in (VE, process.named("vp-linear")):
+        levels_found = path.rho(edm.lognormal_times(u, path)).log()
+        torch.testing.assert_close(levels_found, torch.tensor([-1.2, 0.0, -2.4], dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_weight_cancels_the_output_scale():
+    """lambda c_out^2 = 1: the loss is the plain squared error of the net's own target."""
+    sd, t = 0.5, torch.tensor([0.01, 0.7, 30.0], dtype=torch.float64)
+    weight = (t**2 + sd**2) / (t * sd) ** 2
+    c_out = t * sd / (t**2 + sd**2).sqrt()
+    torch.testing.assert_close(weight * c_out**2, torch.ones_like(t), rtol=1e-14, atol=0)
+    guess = Predictor("mean", lambda x, _: torch.zeros_like(x))
+    x0 = torch.ones(3, 2, dtype=torch.float64)
+    found = edm.loss(guess, x0, t, torch.zeros_like(x0), process=VE, sigma_data=sd)
+    torch.testing.assert_close(found, 2 * weight, rtol=1e-13, atol=0)

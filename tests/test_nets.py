@@ -1,0 +1,166 @@
+"""Networks: what a sampler may rely on whatever the weights, and what training may rely on before it starts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reference_impls import nets
+from reference_impls.nets.layers import Fourier
+
+OPTIONS = {
+    "unet": {},
+    "mlp": {"dim": 3, "outputs": 4},
+    "transformer": {"states": 7, "classes": 6, "length": 12, "width": 32, "depth": 2},
+    "classifier": {},
+}
+NOISED = [kind for kind in OPTIONS if kind != "classifier"]
+
+
+def inputs(kind: str, batch: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    if kind == "transformer":
+        return torch.randint(0, 7, (batch, 12), generator=generator)
+    shape = {"mlp": (3,), "unet": (1, 8, 8), "classifier": (1, 8, 8)}[kind]
+    return torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
+
+
+def levels(batch: int = 5) -> torch.Tensor:
+    return torch.linspace(-1.2, 1.1, batch, dtype=torch.float64)
+
+
+def stirred(kind: str, device: torch.device) -> nn.Module:
+    """The network in float64 with every weight moved, so that no silent layer hides what lies before it."""
+    net, generator = nets.build(kind, seed=0, **OPTIONS[kind]).double(), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return net.to(device)
+
+
+def outputs(net: nn.Module, kind: str, rows=slice(None), device="cpu") -> torch.Tensor:
+    x = inputs(kind)[rows].to(device)
+    return net(x) if kind == "classifier" else net(x, levels()[rows].to(device))
+
+
+def test_every_network_is_tested():
+    assert set(nets.kinds()) == set(OPTIONS)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_first_weights_depend_on_the_seed_alone(kind):
+    before = torch.random.get_rng_state()
+    first, again, other = (nets.build(kind, seed=seed, **OPTIONS[kind]).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_first_weights_keep_the_scale_of_their_input(kind):
+    """Normal weights with variance 1/fan_in: of a layer's n weights the mean square is 1/fan_in up to 5 sqrt(2/n)."""
+    for name, layer in nets.build(kind, seed=0, **OPTIONS[kind]).named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.any():
+            size, fan_in = layer.weight.numel(), layer.weight[0].numel()
+            assert (layer.weight.square().mean() * fan_in - 1).abs() < 5 * math.sqrt(2 / size), name
+
+
+@pytest.mark.parametrize("kind", NOISED)
+def test_a_noise_network_says_zero_before_training(kind):
+    """So EDM starts at c_skip x, a token net at "any letter alike" and a control at its base drift."""
+    assert not outputs(nets.build(kind, seed=0, **OPTIONS[kind]), kind).any()
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_row_never_depends_on_the_other_rows(kind, device):
+    net = stirred(kind, device)
+    whole = outputs(net, kind, device=device)
+    for rows in ([2], [4, 0, 3]):
+        torch.testing.assert_close(outputs(net, kind, rows, device), whole[rows], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", NOISED)
+def test_a_float_noise_level_is_that_level_in_each_row(kind, device):
+    net, x = stirred(kind, device), inputs(kind).to(device)
+    rows = net(x, torch.full((5,), 0.3, dtype=torch.float64, device=device))
+    torch.testing.assert_close(net(x, 0.3), rows, rtol=1e-12, atol=1e-12)
+    assert (net(x, 0.31) - rows).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_every_weight_matters(kind, device):
+    net = stirred(kind, device)
+    outputs(net, kind, device=device).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        used = parameter.grad[:7] if name == "tokens.weight" else parameter.grad
+        assert used.abs().max() > 1e-9, name
+
+
+@pytest.mark.parametrize("kind", ["unet", "mlp", "classifier"])
+def test_gradients_are_those_of_finite_differences(kind, device):
+    """What guidance, controls and likelihoods ask of a network: J v and v J at a point agree with differences."""
+    net, x = stirred(kind, device), inputs(kind)[:2].to(device)
+    level = levels(2).to(device)
+
+    def call(x):
+        return net(x) if kind == "classifier" else net(x, level)
+
+    generator = torch.Generator().manual_seed(5)
+    v = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(device)
+    out, slope = torch.func.jvp(call, (x,), (v,))
+    h = 1e-5
+    torch.testing.assert_close(slope, (call(x + h * v) - call(x - h * v)) / (2 * h), rtol=1e-6, atol=1e-7)
+    w = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(device)
+    pulled = torch.func.vjp(call, x)[1](w)[0]
+    torch.testing.assert_close((pulled * v).sum(), (slope * w).sum(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_low_precision_stays_inside_the_network(kind, device):
+    """bfloat16 has 8 bits: outputs come back as float32 and within a few per cent (RMS) of the float64 network's."""
+    net = stirred(kind, device)
+    exact = outputs(net, kind, device=device)
+    low = outputs(net.bfloat16(), kind, device=device)
+    assert low.dtype == torch.float32
+    assert exact.dtype == torch.float64
+    assert (low - exact).square().mean().sqrt() < 0.05 * exact.square().mean().sqrt()
+
+
+def test_fourier_features_are_what_they_say():
+    c = torch.tensor([0.0, -0.7, 1.9], dtype=torch.float64)
+    found = Fourier(pairs=3, low=0.5, high=8.0)(c)
+    for row, value in zip(found.tolist(), c.tolist(), strict=True):
+        angles = [2 * math.pi * f * value for f in (0.5, 2.0, 8.0)]
+        assert row == pytest.approx([value, *map(math.cos, angles), *map(math.sin, angles)], abs=1e-12)
+
+
+def test_fourier_features_keep_float32_of_a_bfloat16_level():
+    """At c = 1 bfloat16 steps by 2^-7: a phase of 2 pi 8 c in bfloat16 would be off by more than a radian."""
+    c = torch.tensor([0.99609375])  # 1 - 2^-8, a bfloat16 number
+    low, exact = Fourier()(c.bfloat16()), Fourier()(c.double())
+    assert low.dtype == torch.float32
+    assert (low - exact).abs().max() < 1e-4
+
+
+def test_the_transformer_sees_both_ways_and_knows_places(device):
+    net, x = stirred("transformer", device), inputs("transformer").to(device)
+    level = levels().to(device)
+    changed = x.clone()
+    changed[:, 5] = (changed[:, 5] + 1) % 7
+    moved = (net(changed, level) - net(x, level)).abs().amax(dim=(0, 2))
+    assert (moved > 1e-6).all()
+    shifted = (net(x.roll(1, 1), level).roll(-1, 1) - net(x, level)).abs().amax(dim=(0, 2))
+    assert (shifted > 1e-6).all()
+
+
+def test_the_digit_network_keeps_its_budget():
+    assert nets.parameters_of(nets.build("unet", seed=0)) == 139_033  # at most 150,000
+    assert nets.build("classifier", seed=0).last.in_features <= 64  # dimension of the digit metrics
+
+
+def test_an_unknown_kind_is_named_with_those_there_are():
+    with pytest.raises(KeyError, match="net: 'resnet' is not known; expected one of classifier, mlp, transformer, unet"):
+        nets.build("resnet", seed=0)

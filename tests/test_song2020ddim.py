@@ -1,0 +1,130 @@
+"""song2020ddim: the numbered invariants of its card."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.laws.accuracy import Silence, relative_variance_error
+from benchmarks.laws.conduct import exact_model
+from reference_impls import catalogue, targets
+from reference_impls.continuous import song2020ddim as ddim
+from reference_impls.core import grids, process
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Predictor, expand
+
+VP = process.named("vp-linear").between(0.05, 0.9)
+CARD = catalogue.samplers()["song2020ddim.ddim"]
+times = st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9)).filter(lambda pair: pair[0] > pair[1] + 1e-3)
+
+
+def gaussian(path, c: float, mu: float = 0.0) -> Predictor:
+    def predict(x, t):
+        alpha, sigma = expand(path.alpha(t), x), expand(path.sigma(t), x)
+        return mu + alpha * c / (alpha**2 * c + sigma**2) * (x - alpha * mu)
+
+    return Predictor("mean", predict)
+
+
+@given(times, st.sampled_from(["vp-linear", "condot", "ve-edm", "cosine"]))
+def test_eta_one_is_the_constant_mean_step_of_the_reverse_sde(pair, path):
+    """Invariant 1: x_s = (sigma_s/sigma_t) e^{-h} x + alpha_s (1 - e^{-2h}) D + sigma_s sqrt(1 - e^{-2h}) z."""
+    path = process.named(path)
+    grid = torch.tensor(pair, dtype=torch.float64)
+    row = ddim.plan(grid, path, eta=1.0)
+    h = path.lam(pair[1]) - path.lam(pair[0])
+    assert row.keep.item() == pytest.approx(path.sigma(pair[1]) / path.sigma(pair[0]) * math.exp(-h), rel=1e-12)
+    assert row.pull.item() == pytest.approx(path.alpha(pair[1]) * -math.expm1(-2 * h), rel=1e-12)
+    assert row.noise.item() == pytest.approx(path.sigma(pair[1]) * math.sqrt(-math.expm1(-2 * h)), rel=1e-12)
+
+
+@given(times, st.floats(0, 1))
+def test_every_eta_keeps_the_marginals_of_the_oracle(pair, eta):
+    """Invariant 2: with D = x0, the step maps N(alpha_t x0, sigma_t^2) to N(alpha_s x0, sigma_s^2)."""
+    row = ddim.plan(torch.tensor(pair, dtype=torch.float64), VP, eta=eta)
+    t, s = pair
+    assert row.keep.item() * VP.alpha(t) + row.pull.item() == pytest.approx(VP.alpha(s), rel=1e-12)
+    assert row.keep.item() ** 2 * VP.sigma(t) ** 2 + row.noise.item() ** 2 == pytest.approx(VP.sigma(s) ** 2, rel=1e-12)
+
+
+@given(times)
+def test_eta_is_the_paper_s_formula(pair):
+    """Equation 16: sigma = eta sqrt((1 - a_s)/(1 - a_t)) sqrt(1 - a_t/a_s) with a the paper's alpha (our alpha^2)."""
+    t, s = pair
+    a_t, a_s = VP.alpha(t) ** 2, VP.alpha(s) ** 2
+    row = ddim.plan(torch.tensor(pair, dtype=torch.float64), VP, eta=0.4)
+    assert row.noise.item() == pytest.approx(0.4 * math.sqrt((1 - a_s) / (1 - a_t)) * math.sqrt(1 - a_t / a_s), rel=1e-11)
+
+
+@given(times, st.floats(0, 4), st.floats(-1, 1))
+def test_gaussian_data_is_multiplied_by_the_closed_factor(pair, c, mu):
+    """Invariant 4, and its consequence that the variance is never too large."""
+    t, s = pair
+    grid = torch.tensor(pair, dtype=torch.float64)
+    x = torch.tensor([[1.7]], dtype=torch.float64)
+    found = ddim.sample(gaussian(VP, c, mu), x, grid, process=VP, draws=Silence()).x.item()
+    v_t, v_s = (VP.alpha(q) ** 2 * c + VP.sigma(q) ** 2 for q in (t, s))
+    factor = (VP.alpha(t) * VP.alpha(s) * c + VP.sigma(t) * VP.sigma(s)) / v_t
+    assert found == pytest.approx(VP.alpha(s) * mu + factor * (1.7 - VP.alpha(t) * mu), rel=1e-12, abs=1e-12)
+    assert factor <= math.sqrt(v_s / v_t) * (1 + 1e-14)
+
+
+def test_variance_errors_of_the_card():
+    """Invariant 4: -0.28 at 8 steps and -0.010 at 256 for c = .25 on vp-linear .9 -> .05, lam grid."""
+    found = [relative_variance_error(CARD, VP, grids.uniform_lam(steps, VP), 0.25) for steps in (8, 256)]
+    assert found == pytest.approx([-0.28, -0.010], rel=0.03)
+
+
+def round_trip_error(steps: int, model: Predictor) -> float:
+    grid = grids.uniform_lam(steps, VP)
+    x = torch.linspace(-1.5, 1.5, 9, dtype=torch.float64)[:, None]
+    up = ddim.invert(model, x, grid, process=VP, draws=Silence()).x
+    back = ddim.sample(model, up, grid, process=VP, draws=Silence()).x
+    return (back - x).abs().max().item()
+
+
+def test_round_trip_error_falls_as_one_over_steps():
+    """Invariant 5: the slope tends to 1 on G3, and the round trip of a point mass is exact."""
+    errors = [round_trip_error(steps, exact_model(VP)) for steps in (256, 512, 1024)]
+    slopes = [math.log2(errors[i] / errors[i + 1]) for i in range(2)]
+    assert slopes == pytest.approx([1.0, 1.0], abs=0.1)
+    assert round_trip_error(16, Predictor("mean", lambda x, t: torch.full_like(x, 0.4))) < 1e-12
+
+
+def test_inversion_refuses_a_clean_end():
+    grid = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+    with pytest.raises(grids.BadGrid, match="sigma = 0"):
+        ddim.invert(exact_model(VP), torch.zeros(1, 1, dtype=torch.float64), grid, process=process.named("condot"), draws=Silence())
+
+
+def test_subsequences_are_the_published_indices():
+    """The lists of runners/diffusion.py, as training indices (our t is (index + 1)/1000)."""
+    chain = process.named("discrete-linear")
+
+    def indices(grid):
+        return (1000 * grid[:-1] - 1).round().long().flip(0).tolist()
+
+    assert indices(ddim.uniform_subsequence(10, chain)) == list(range(0, 1000, 100))
+    assert indices(ddim.quadratic_subsequence(10, chain)) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]
+    assert CARD.grid(10, chain)[-1] == 0
+    for bad in (0, 30):
+        with pytest.raises(grids.BadGrid, match="1..29"):
+            ddim.quadratic_subsequence(bad, chain)
+
+
+def test_eta_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"eta: 1.5, expected a number in \[0, 1\]"):
+        ddim.plan(torch.tensor([0.9, 0.1], dtype=torch.float64), VP, eta=1.5)
+
+
+def test_lands_on_the_mean_at_clean_data():
+    """Equation 12 at sigma_s = 0, for every eta, from pure noise too (lam = -inf)."""
+    path = process.named("condot")
+    grid = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    x = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for eta in (0.0, 0.5, 1.0):
+        end = ddim.sample(exact_model(path), x, grid, process=path, draws=Philox(0, 4), eta=eta).x
+        expected = targets.named("g3").mean(x, 0.0, 1.0)
+        torch.testing.assert_close(end, expected, rtol=1e-14, atol=1e-14)
