@@ -1,4 +1,4 @@
-"""RED-Diff and its DPS baseline: the card's invariants, and the algorithms written out by autograd and torch's own Adam."""
+"""RED-Diff and its DPS baseline: the card's invariants, both algorithms written out with torch's autograd and Adam."""
 
 import itertools
 import math
@@ -43,7 +43,8 @@ def expected_gradient(problem, mu, t, **options):
     """E over eps of the gradient at mu [B,d], by a product Gauss-Hermite rule of 3 points a coordinate."""
     nodes = torch.tensor([-math.sqrt(3), 0.0, math.sqrt(3)], **F64)
     shares = torch.tensor([1 / 6, 2 / 3, 1 / 6], **F64)
-    model, row, measurement = targets.exact(problem.prior, CHAIN), row_at(t, **options), problem.measurement.matching(mu)
+    model, row = targets.exact(problem.prior, CHAIN), row_at(t, **options)
+    measurement = problem.measurement.matching(mu)
     total = torch.zeros_like(mu)
     for index in itertools.product(range(3), repeat=mu.shape[1]):
         x_t = row.alpha * mu + row.sigma * nodes[list(index)]
@@ -84,7 +85,9 @@ def average_gradient(problem, mu, ts, **options):
     return sum(expected_gradient(problem, mu, t, **options) for t in ts) / len(ts)
 
 
-def descend(problem, mu, gradient, steps=4000, rate=0.5):
+def descend(problem, mu, gradient, steps):
+    """Plain gradient descent at half the inverse curvature of the data term and of lambda = .25."""
+    rate = 0.5 / (torch.linalg.matrix_norm(problem.matrix, 2) ** 2 / problem.matrix.shape[0] + 0.25)
     for _ in range(steps):
         mu = mu - rate * gradient(problem, mu)
     return mu
@@ -101,16 +104,25 @@ def stationary(problem, ts, prior_weight=0.25):
     return torch.linalg.solve(left, right.T).T, R
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_descent_on_the_expected_gradient_reaches_the_stationary_point(seed):
-    """Invariant 2."""
-    problem, ts = laws.random_problem(seed, 2, 1, 1), [0.02, 0.1, 0.4, 0.9]
-    found = descend(problem, torch.zeros(laws.ROWS, 2, **F64), partial(average_gradient, ts=ts), steps=1500)
-    assert torch.allclose(found, stationary(problem, ts)[0], rtol=0, atol=1e-10)
+@given(st.integers(0, 2**20), st.integers(1, 3), st.integers(1, 3), st.lists(times, min_size=1, max_size=4))
+def test_expected_gradient_vanishes_at_the_stationary_point(seed, d, m, ts):
+    """Invariant 2; the gradient is affine in mu with a positive definite slope, so that it vanishes nowhere else."""
+    problem = laws.random_problem(seed, d, min(d, m), 1)
+    point = stationary(problem, ts)[0]
+    scale = 1 + point.abs().max()
+    assert average_gradient(problem, point, ts).abs().max() <= 1e-10 * scale
+    off = point + 1e-3 * laws.normals(seed, "off", laws.ROWS, d)
+    assert average_gradient(problem, off, ts).abs().max() > 1e-8 * scale
+
+
+def test_descent_on_the_expected_gradient_reaches_the_stationary_point():
+    problem = replace(laws.random_problem(3, 2, 2, 1), matrix=torch.tensor([[1.0, 0.3], [-0.2, 0.8]], **F64))
+    found = descend(problem, torch.zeros(laws.ROWS, 2, **F64), partial(average_gradient, ts=[0.1, 0.4]), steps=150)
+    assert torch.allclose(found, stationary(problem, [0.1, 0.4])[0], rtol=0, atol=1e-10)
 
 
 def test_stationary_point_is_a_penalised_estimate_and_not_the_posterior_mean():
-    """Invariant 2: blind to the noise level; equal to the posterior mean only where lambda R is tuned to it, as in 1-d."""
+    """Invariant 2: blind to the noise level; equal to the posterior mean only where lambda R is tuned, as in 1-d."""
     ts = [i / 1000 for i in range(1, 1001, 20)]
     problem = laws.random_problem(4, 4, 2, 1)
     for noise_std in (0.1, 0.3, 1.0):
@@ -140,7 +152,8 @@ def test_reddiff_does_not_read_the_noise_level():
 def test_without_the_prior_the_unseen_part_stays_and_the_rest_fits():
     """Invariant 3, plain descent: the gradient lies in the range of A^T, so A mu -> y and the rest of mu never moves.
 
-    Adam scales entries one by one, so under it the unseen part moves; from A^+ y, where the misfit is 0, nothing moves.
+    Adam scales entries one by one, so under it the unseen part moves. Where A^+ y fits exactly, as for a mask, nothing
+    moves; for other operators Adam blows the rounding of the misfit up to steps of its rate.
     """
     problem = laws.random_problem(2, 4, 2, 1)
     unseen = torch.eye(4, **F64) - torch.linalg.pinv(problem.matrix) @ problem.matrix
@@ -156,13 +169,13 @@ def test_without_the_prior_the_unseen_part_stays_and_the_rest_fits():
     assert (end @ problem.matrix.T - problem.y).abs().max() < 1e-10
     moved = solved(REDDIFF, problem, x=start, prior_weight=0.0).x - start
     assert (moved @ unseen).abs().max() > 0.1
-    restored = solved(REDDIFF, problem, prior_weight=0.0).x
-    assert torch.allclose(restored, problem.y @ torch.linalg.pinv(problem.matrix).T, rtol=0, atol=1e-7)
+    masked = replace(problem, matrix=torch.eye(4, **F64)[:2])
+    assert torch.equal(solved(REDDIFF, masked, prior_weight=0.0).x, torch.nn.functional.pad(problem.y, (0, 2)))
 
 
 @given(st.floats(0.05, 5.0), times)
 def test_control_variate_changes_the_variance_as_computed_and_not_the_mean(v, t):
-    """Invariant 4: with the same eps, slope abar v/w of the residual in eps; without it (1 - abar)/w. w = abar v + 1 - abar."""
+    """Invariant 4: slope of the residual in eps -abar v/w, of eps_hat alone (1 - abar)/w, w = abar v + 1 - abar."""
     problem = replace(laws.random_problem(3, 1, 1, 1), covariances=torch.full((1, 1, 1), v, **F64))
     model, row = targets.exact(problem.prior, CHAIN), row_at(t)
     mu = laws.normals(5, "mu", laws.ROWS, 1)
@@ -189,12 +202,14 @@ def test_control_variate_changes_the_variance_as_computed_and_not_the_mean(v, t)
 
 
 def test_identity_and_a_point_mass_end_at_their_weighted_average():
-    """Invariant 5: y/m and k c/d weigh the two, m = d. With a point mass no noise is left, so the sampler itself gets there."""
-    problem = replace(laws.random_problem(6, 3, 3, 1), matrix=torch.eye(3, **F64), covariances=torch.zeros(1, 3, 3, **F64))
+    """Invariant 5: y/m and lambda c/d weigh the two, m = d. Adam of rate .1 ends within one such step of it."""
+    eye, zero = torch.eye(3, **F64), torch.zeros(1, 3, 3, **F64)
+    problem = replace(laws.random_problem(6, 3, 3, 1), matrix=eye, covariances=zero)
     expected = (problem.y + 0.25 * problem.means) / 1.25
     found = descend(problem, problem.y, partial(average_gradient, ts=[0.3]), steps=200)
     assert torch.allclose(found, expected, rtol=0, atol=1e-12)
-    assert torch.allclose(solved(REDDIFF, problem, steps=1000).x, expected, rtol=0, atol=1e-6)
+    assert (problem.y - expected).abs().max() > 0.5  # where the sampler starts
+    assert torch.allclose(solved(REDDIFF, problem, steps=1000).x, expected, rtol=0, atol=0.1)
 
 
 class NoDerivative(torch.autograd.Function):
@@ -223,7 +238,7 @@ def test_reddiff_never_differentiates_the_network():
 @pytest.mark.parametrize("weight", sorted(CODE_WEIGHTS))
 @pytest.mark.parametrize("spread", [0.0, 0.05])
 def test_reddiff_equals_its_loss_minimised_by_autograd_and_adam(weight, spread):
-    """Algorithm 1 from the loss alone: stopgrad residual times mu, means over pixels and measurements, torch.optim.Adam."""
+    """Algorithm 1 from the loss: stopgrad residual times mu, means over pixels and measurements, torch.optim.Adam."""
     problem = laws.random_problem(8, 3, 2, 2)
     exact, steps = targets.exact(problem.prior, CHAIN), 20
     like = torch.empty(laws.ROWS, 3, **F64)
@@ -319,7 +334,7 @@ def test_user_errors_name_the_argument():
     with pytest.raises(ValueError, match="eta: 2.0, expected"):
         solved(DPS, problem, eta=2.0)
     flow = processes.named("condot")
-    with pytest.raises(grids.BadGrid, match=r"alpha\(1\) = 0 on condot"):
+    with pytest.raises(grids.BadGrid, match="grid: starts at 1, where alpha = 0 on condot"):
         grid = grids.uniform_t(4, flow)
         REDDIFF.sample(targets.exact(problem.prior, flow), problem.y, grid, process=flow, draws=Philox(0, 4),
                        measurement=problem.measurement)  # fmt: skip

@@ -99,7 +99,7 @@ class Meter:
 
         def pull(cotangent: Tensor) -> Tensor:
             self.pulled += x.shape[0]
-            return torch.autograd.grad(out, leaf, cotangent)[0]
+            return torch.autograd.grad(out, leaf, cotangent, retain_graph=True)[0]  # pulled once per dimension
 
         return out.detach(), pull
 

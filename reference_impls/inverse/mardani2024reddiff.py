@@ -1,4 +1,4 @@
-"""mardani2024reddiff - RED-Diff: restore by stochastic optimisation of a point, with the denoiser's residual as regulariser.
+"""mardani2024reddiff - RED-Diff: restore by optimising one point, with the denoiser's residual as stochastic regulariser.
 
 Mardani, Song, Kautz, Vahdat, "A Variational Perspective on Solving Inverse Problems with Diffusion Models", ICLR 2024,
 arXiv:2305.04391. Official code: NVlabs/RED-diff (NVIDIA Source Code Licence, non-commercial; formulas only).
@@ -16,19 +16,19 @@ Cost        RED-Diff: NFE = steps, no backward pass; stochastic; Adam ramps up b
             and as many backward passes; deterministic for eta = 0. Neither has an order: neither converges to p(x0|y).
 Exact when  no dependence on the network's Jacobian. k = 0: the gradient stays in the range of A^T, A mu -> y. Gaussian
             prior N(c, S), "linear": E g = k/d (1-a)(a S + (1-a) I)^-1 (mu - c) + data term, a = alpha_t^2; with S -> 0
-            it is k/d (mu - c) at every t. A penalised estimate of fixed weight: not the posterior mean, and blind to the
-            measurement's noise level. zeta = 0 is DDIM. DPS ends on the point if the prior is one.
+            it is k/d (mu - c) at every t. A penalised estimate of fixed weight: not the posterior mean, and blind to
+            the measurement's noise level. zeta = 0 is DDIM. DPS ends on the point if the prior is one.
 Differs     The repository returns the iterate BEFORE its last Adam step plus sigma_x0 noise (`as_saved`); algorithm 1
-            returns the last iterate, and so do we. Its losses are means over the batch as well, which reaches the result
-            through Adam's 1e-8 only; here each sample is a batch of one. A y in [-1,1] has twice the noise that sigma_y
-            says. For steps that do not divide 1000 its index list is longer than steps; here index i is floor(1000 i /
-            steps). DPS: the gradient is that of |r|^2 over |r|, per sample, as in this repository; the official DPS takes
-            that of the norm (half the coefficient at equal zeta), of ONE norm over the batch, on ancestral steps (eta = 1).
+            returns the last iterate, and so do we. Its losses are means over the batch as well, so that through
+            Adam's 1e-8 the batch size moves entries whose gradient is small: here each sample is a batch of one. Its
+            script adds noise of 2 sigma_y to a y in [-1,1]. Where steps do not divide 1000 its index list is longer
+            than steps; here index i is floor(1000 i/steps). DPS: the gradient of |r|^2 over |r|, per sample, as in
+            this repository; the official DPS takes that of the norm (half the push at equal zeta), of ONE norm over
+            the batch, with ancestral steps (eta = 1) and a clipped mean.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,7 +81,9 @@ def plan(
     t = grids.checked(grid)[:-1]
     rho = process.rho(t)
     if not torch.isfinite(rho).all():
-        raise grids.BadGrid(f"grid: alpha({t[0].item():g}) = 0 on {process.name}, where mu leaves no trace; start it lower")
+        raise grids.BadGrid(
+            f"grid: starts at {t[0].item():g}, where alpha = 0 on {process.name} and mu leaves no trace; start it lower"
+        )
     count = torch.arange(1, t.shape[0] + 1, dtype=torch.float64)
     return Plan(
         t,
@@ -103,7 +105,9 @@ def gradient(mu: Tensor, mean: Tensor, prior: float, data: float, measurement: A
     return misfit.add_(mu - mean, alpha=prior / mu[0].numel())
 
 
-def adam(mu: Tensor, grad: Tensor, row: Plan, memory: Moments | None, betas: tuple[float, float]) -> tuple[Tensor, Moments]:
+def adam(
+    mu: Tensor, grad: Tensor, row: Plan, memory: Moments | None, betas: tuple[float, float]
+) -> tuple[Tensor, Moments]:
     """One step of Adam with bias correction (Kingma & Ba 2015), all in new tensors."""
     first, second = memory or Moments(torch.zeros_like(mu), torch.zeros_like(mu))
     first = torch.lerp(grad, first, betas[0])
@@ -219,14 +223,18 @@ def sample_dps(
 
 
 def spread_subsequence(steps: int, process: Process) -> Tensor:
-    """Indices floor(1000 i / steps), i < steps, then clean data; range(0, 1000, 1000 // steps) where steps divides 1000."""
+    """Indices floor(1000 i/steps), i < steps, then clean data: range(0, 1000, 1000//steps) where steps divides 1000."""
     if not 1 <= steps <= TRAINED:
-        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
+        raise grids.BadGrid(
+            f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more"
+        )
     indices = torch.arange(steps) * TRAINED // steps
     return torch.cat([torch.zeros(1, dtype=torch.float64), (indices.double() + 1) / TRAINED]).flip(0)
 
 
-def start_at_pseudo_inverse(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:
+def start_at_pseudo_inverse(
+    draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]
+) -> Tensor:
     """mu = A^+ y, [B,*D]."""
     measurement = aids["measurement"].matching(like)
     return measurement.operator.pinv(measurement.y).reshape(like.shape)

@@ -1,7 +1,7 @@
 """Linear inverse problems y = A x0 + s z whose posterior p(x0 | y) is known exactly, evidence included.
 
 Gaussian components N(m_k, C_k) with weights w_k stay such: with S_k = A C_k A^T + s^2 I and K_k = C_k A^T S_k^-1
-    m_k' = m_k + K_k (y - A m_k),  C_k' = (I - K_k A) C_k,  w_k' = w_k N(y; A m_k, S_k) / p(y),  p(y) = sum of numerators.
+    m_k' = m_k + K_k (y - A m_k),  C_k' = (I - K_k A) C_k,  w_k' = w_k N(y; A m_k, S_k) / p(y),  p(y) = sum of the tops.
 Equally likely atoms a_k stay atoms: w_k' = softmax_k(-|y - A a_k|^2 / (2 s^2)).
 A problem carries y [B,m], one measurement a row, so that a batch of B states solves B problems at once; y [1,m] serves
 any batch. What a sampler sees of it is its `measurement` alone.
@@ -67,7 +67,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Mask:
-    """Keeps the entries where `keep` (bool [*D]) is true, in row-major order; the transpose, and inverse, fills in zeros."""
+    """Keeps the entries where `keep` (bool [*D]) is true, in row-major order; transpose and inverse fill in zeros."""
 
     keep: Tensor
 
@@ -94,7 +94,7 @@ class Measurement:
     noise_std: float
 
     def matching(self, x: Tensor) -> Measurement:
-        """In x's dtype and device, with one row of y for each of x [B,*D]; raises ValueError where rows cannot match."""
+        """In x's dtype and device, one row of y for each of x [B,*D]; raises ValueError where rows cannot match."""
         if self.y.shape[0] not in (1, x.shape[0]):
             raise ValueError(
                 f"measurement: y has {self.y.shape[0]} rows, expected 1 or {x.shape[0]}, one for each row of x; "

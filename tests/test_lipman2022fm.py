@@ -1,0 +1,230 @@
+"""lipman2022fm: the numbered invariants of its card."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.laws.accuracy import Mapped, Silence
+from benchmarks.laws.conduct import exact_model
+from reference_impls import catalogue, targets
+from reference_impls.core import convert, grids, process
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Predictor, expand
+from reference_impls.flows import lipman2022fm as fm
+
+CONDOT = process.named("condot")
+G3 = targets.named("g3")
+
+
+def velocity_of(target, path):
+    def u(x, t):
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        return convert.velocity_of_mean(x, target.mean(x, alpha, sigma), alpha, sigma, *path.rates(t))
+
+    return u
+
+
+@given(st.floats(0.05, 0.95), st.floats(-2, 2), st.sampled_from(["condot", "vp-linear", "ve-geo", "cosine"]))
+def test_conditional_velocities_average_to_the_marginal_one(t, x, name):
+    """Invariant 1: alpha' x0 + sigma' eps under p(x0 | x_t), by quadrature over G3, is the velocity of the mean."""
+    path = process.named(name)
+    alpha, sigma, (alpha_rate, sigma_rate) = path.alpha(t), path.sigma(t), path.rates(t)
+    x0 = torch.linspace(-4, 4, 8001, dtype=torch.float64)
+    weight = (G3.log_prob(x0[:, None]) - (x - alpha * x0) ** 2 / (2 * sigma**2)).softmax(0)
+    conditional = alpha_rate * x0 + sigma_rate * (x - alpha * x0) / sigma
+    at = torch.tensor([[x]], dtype=torch.float64)
+    expected = velocity_of(G3, path)(at, t).item()
+    assert (weight * conditional).sum().item() == pytest.approx(expected, rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["condot", "vp-linear", "cosine", "subvp"])
+def test_continuity_equation(name):
+    """Invariant 2: dp/dt + d(p u)/dx = 0 by central differences."""
+    path, h = process.named(name), 1e-5
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+
+    def p(y, t):
+        return G3.log_prob(y, path.alpha(t), path.sigma(t)).exp()
+
+    u = velocity_of(G3, path)
+    for t in (0.2, 0.5, 0.8):
+        in_time = (p(x, t + h) - p(x, t - h)) / (2 * h)
+        flux = [p(x + d, t) * u(x + d, t)[:, 0] for d in (h, -h)]
+        residual = in_time + (flux[0] - flux[1]) / (2 * h)
+        assert residual.abs().max().item() < 1e-6 * max(1.0, in_time.abs().max().item())
+
+
+def test_marginal_and_conditional_objectives_have_one_gradient():
+    """Invariant 3: for a velocity linear in its parameters on 6 atoms, the population gradients agree to 1e-12."""
+    atoms = torch.tensor([-1.5, -0.4, 0.1, 0.9, 1.3, 2.0], dtype=torch.float64)[:, None]
+    theta = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    for t in (0.3, 0.7):
+        alpha, sigma = CONDOT.alpha(t), CONDOT.sigma(t)
+        x0, x = (part.reshape(-1, 1) for part in torch.broadcast_tensors(atoms, torch.linspace(-6, 6, 2001).double()[None]))
+        noise = (x - alpha * x0) / sigma
+        weight = torch.softmax(-noise[:, 0].square() / 2, 0)  # every atom meets every x: the sums are over one set
+        model = Predictor("mean", lambda x, t_, a=alpha, s=sigma: x - s * (theta[0] + theta[1] * x + theta[2] * x.sin()))
+        rows = torch.full((x0.shape[0],), t, dtype=torch.float64)
+        conditional = (weight * fm.loss(model, x0, rows, noise, process=CONDOT)).sum()
+        posterior = torch.softmax(-((x - alpha * atoms[:, 0]) ** 2) / (2 * sigma**2), 1)
+        exact = (x - posterior @ atoms) / sigma
+        marginal = (weight * ((x - model(x, t)) / sigma - exact).square()[:, 0]).sum()
+        gradients = [torch.autograd.grad(loss, theta)[0] for loss in (conditional, marginal)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["condot", "vp-linear", "subvp"])
+def test_likelihood_is_the_closed_density(name):
+    """Invariant 4: exact divergence on a target whose p_T equals the prior up to the mismatch that is computed here."""
+    path = process.named(name).between(1e-3, 1.0)
+    card = catalogue.likelihoods()["lipman2022fm.flow"]
+    x = torch.linspace(-1.8, 1.8, 7, dtype=torch.float64)[:, None]
+    found = card.log_prob(exact_model(path), x, process=path, draws=Silence())
+    alpha_s, sigma_s = path.alpha(path.t_min), path.sigma(path.t_min)
+    alpha_t, sigma_t = path.alpha(path.t_max), path.sigma(path.t_max)
+    start = G3.flow(x, alpha_s, sigma_s, alpha_t, sigma_t)
+    mismatch = -0.5 * start[:, 0] ** 2 - 0.5 * math.log(2 * math.pi) - G3.log_prob(start, alpha_t, sigma_t)
+    expected = G3.log_prob(x, alpha_s, sigma_s) + mismatch
+    assert (found - expected).abs().max().item() < 1e-6
+
+
+def test_probe_is_unbiased():
+    """Invariant 4: over all sign vectors of 2 dimensions, with a mean linear in x, the average is the exact value."""
+    path = CONDOT.between(0.1, 0.9)
+    matrix = torch.tensor([[0.7, 0.3], [-0.2, 0.4]], dtype=torch.float64)
+    model = Predictor("mean", lambda x, t: x @ matrix.T)
+    x = torch.tensor([[0.3, -0.8]], dtype=torch.float64)
+
+    class Signs:
+        def __init__(self, signs):
+            self.signs = signs
+
+        def normal(self, tag, like):
+            return torch.tensor([self.signs], dtype=like.dtype)
+
+    exact = fm.log_prob(model, x, process=path, draws=Silence())
+    probes = [fm.log_prob(model, x, process=path, draws=Signs(s), probe=True) for s in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+    torch.testing.assert_close(torch.stack(probes).mean(0), exact, rtol=1e-7, atol=1e-7)
+    assert (probes[0] - probes[1]).abs().item() > 1e-3
+
+
+def test_first_step_returns_the_data_mean_and_last_step_the_posterior_mean():
+    """Invariant 5."""
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    whole = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    found = fm.euler(exact_model(CONDOT), x, whole, process=CONDOT, draws=Silence()).x
+    torch.testing.assert_close(found, torch.full_like(x, -0.36 + 0.18 + 0.375), rtol=1e-13, atol=1e-13)
+    last = torch.tensor([0.6, 0.0], dtype=torch.float64)
+    found = fm.euler(exact_model(CONDOT), x, last, process=CONDOT, draws=Silence()).x
+    torch.testing.assert_close(found, G3.mean(x, 0.4, 0.6), rtol=1e-13, atol=1e-13)
+
+
+GOLDEN = {  # output standard deviation, N(.3, .6^2), condot, uniform grid, steps 1, 2, 4, .. 64
+    fm.euler: (0, 0.2647058824, 0.4195338513, 0.5036685931, 0.5499860218, 0.5744822557, 0.5871067479),
+    fm.heun: (0.5, 0.5672577855, 0.6024811792, 0.6017134621, 0.6005687856, 0.6001596931, 0.6000421011),
+}
+
+
+@pytest.mark.parametrize("sample", GOLDEN, ids=lambda f: f.__name__)
+def test_gains_on_gaussian_data(sample):
+    """Invariant 6, toolbox T6: the map is affine, so two starts give its slope; the mean stays .3.
+
+    Heun needs the velocity at the data end, which exists on Gaussian data: the grid stops at 1e-7, not at 0.
+    """
+
+    def mean(x, t):
+        alpha, sigma = expand(CONDOT.alpha(t), x), expand(CONDOT.sigma(t), x)
+        return 0.3 + alpha * 0.36 / (alpha**2 * 0.36 + sigma**2) * (x - alpha * 0.3)
+
+    path = CONDOT.between(1e-7 if sample is fm.heun else 0.0, 1.0)
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    for k, gain in enumerate(GOLDEN[sample]):
+        end = sample(Predictor("mean", mean), x, grids.uniform_t(2**k, path), process=path, draws=Silence()).x
+        assert (end[1] - end[0]).item() == pytest.approx(gain, abs=2e-7 if sample is fm.heun else 1e-10)
+        assert end[0].item() == pytest.approx(0.3, abs=1e-6 if sample is fm.heun else 1e-13)
+
+
+def test_rotated_data_rotate_samples():
+    """Invariant 7, first half, for every fixed-step sampler (the law checks random angles)."""
+    target = targets.named("mixture-2d")
+    plain = targets.exact(target, CONDOT)
+    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    turned = Predictor("mean", lambda x, t: plain(x @ turn, t) @ turn.T)
+    x = Philox(0, 8).normal("x", torch.empty(8, 2, dtype=torch.float64))
+    for sample in (fm.euler, fm.midpoint, fm.heun):
+        grid = grids.t_to_zero(5, CONDOT)
+        one = sample(plain, x, grid, process=CONDOT, draws=Mapped(Silence(), lambda z: z)).x
+        other = sample(turned, x @ turn.T, grid, process=CONDOT, draws=Silence()).x
+        torch.testing.assert_close(other, one @ turn.T, rtol=1e-12, atol=1e-12)
+
+
+@given(st.floats(0.05, 0.95), st.floats(-2, 2), st.sampled_from(["cosine", "vp-linear", "ve-geo"]))
+def test_reschedule_gives_the_mean_of_the_other_path(r, x, name):
+    """Invariant 7, second half: a mean trained on condot, used on another path, is that path's exact mean."""
+    other = process.named(name)
+    moved = fm.reschedule(exact_model(CONDOT), process=CONDOT.between(1e-9, 1.0), to=other)
+    at = torch.tensor([[x]], dtype=torch.float64)
+    expected = G3.mean(at, other.alpha(r), other.sigma(r))
+    torch.testing.assert_close(moved(at, r), expected, rtol=1e-12, atol=1e-12)
+    same = fm.reschedule(exact_model(CONDOT), process=CONDOT, to=CONDOT)
+    torch.testing.assert_close(same(at, r), exact_model(CONDOT)(at, r), rtol=1e-12, atol=1e-12)
+
+
+@given(st.floats(0.05, 0.95), st.floats(1e-4, 0.1))
+def test_floored_path_has_the_published_conditional_velocity(t, floor):
+    """u = (x1 - (1-smin) x)/(1 - (1-smin) t') = x1 - (1-smin) x0 along the path, t' = 1 - t and our u = -u'."""
+    path = fm.floored(floor)
+    x0, eps = 0.7, -1.3
+    rates = path.rates(t)
+    ours = rates[0] * x0 + rates[1] * eps
+    assert -ours == pytest.approx(x0 - (1 - floor) * eps, rel=1e-12)
+    x, s = path.alpha(t) * x0 + path.sigma(t) * eps, 1 - t
+    assert -ours == pytest.approx((x0 - (1 - floor) * x) / (1 - (1 - floor) * s), rel=1e-9)
+
+
+def test_dopri5_meets_its_tolerance_and_counts_by_row():
+    """Error falls with the tolerance; a stiff row does not make an easy one pay; each row costs 2 + 6 per step."""
+    path = CONDOT.between(1e-3, 1.0)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    exact = G3.flow(x, 0.0, 1.0, path.alpha(1e-3), path.sigma(1e-3))
+    errors, costs = [], []
+    for tol in (1e-3, 1e-5, 1e-7, 1e-9):
+        run = fm.dopri5(exact_model(path), x, grids.uniform_t(1, path), process=path, draws=Silence(), rtol=tol, atol=tol)
+        errors.append((run.x - exact).abs().max().item())
+        costs.append(run.nfe)
+    assert all(error <= 100 * tol for error, tol in zip(errors, (1e-3, 1e-5, 1e-7, 1e-9), strict=True))
+    assert costs == sorted(costs) and errors == sorted(errors, reverse=True)
+    single = fm.dopri5(exact_model(path), x[:1], grids.uniform_t(1, path), process=path, draws=Silence())
+    assert (single.nfe - 2) % 6 == 0
+
+
+def test_dopri5_tableau_is_consistent():
+    """Row sums equal nodes, weights satisfy the quadrature conditions to order 5, error weights sum to 0."""
+    for node, row in zip(fm.NODES, fm.STAGES, strict=True):
+        assert sum(row) == pytest.approx(node, abs=1e-14)
+    weights = (*fm.STAGES[-1], 0.0)
+    for power in range(5):
+        assert sum(w * c**power for w, c in zip(weights, fm.NODES, strict=True)) == pytest.approx(1 / (power + 1), abs=1e-14)
+        embedded = sum((w - e) * c**power for w, e, c in zip(weights, fm.ERROR, fm.NODES, strict=True))
+        if power < 4:
+            assert embedded == pytest.approx(1 / (power + 1), abs=1e-14)
+    assert sum(fm.ERROR) == pytest.approx(0, abs=1e-15)
+
+
+def test_dopri5_refuses_a_clean_end():
+    with pytest.raises(grids.BadGrid, match="t_min > 0"):
+        fm.dopri5(exact_model(CONDOT), torch.zeros(1, 1, dtype=torch.float64), grids.t_to_zero(1, CONDOT), process=CONDOT, draws=Silence())
+
+
+def test_velocity_parametrisation_inverts_the_conversion():
+    """A net that returns u gives back the mean, on condot as x - t u and on other paths."""
+    for path in (CONDOT.between(0.01, 1.0), process.named("cosine")):
+        u = velocity_of(G3, path)
+        net = lambda x, t, u=u: torch.cat([u(x[i : i + 1], t[i].item()) for i in range(len(x))])  # noqa: E731
+        model = fm.velocity(net, process=path)
+        x = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None]
+        for t in (0.2, 0.7):
+            torch.testing.assert_close(model(x, t), exact_model(path)(x, t), rtol=1e-11, atol=1e-11)
