@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,18 +24,17 @@ lock = typer.Typer(no_args_is_help=True, help="The checkpoints that the suite ma
 app.add_typer(lock, name="lock")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
-StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of records and artefacts; default results/runs.")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of records; default results/runs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes; default one per core, one on a GPU.")]
 NetDtype = Annotated[str, typer.Option("--dtype", help="Of the networks: float32, bfloat16 (bf16) or float16 (fp16).")]
 Again = Annotated[bool, typer.Option("--again", help="Repeat what is already there.")]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Do not try again what failed.")]
-Methods = Annotated[str, typer.Option(help="Only methods that match, e.g. 'karras2022edm.*'.")]
-Targets = Annotated[str, typer.Option(help="Only targets that match.")]
-Tables = Annotated[str, typer.Option(help="Only tables (selects of the suite) that match.")]
+Only = Annotated[str, typer.Option(help="Only what matches: a method, paper, target, model or table; * and ? stand.")]
 SuiteName = Annotated[str, typer.Argument(help="A suite by name, or the path of a .toml file.")]
+ThenReport = Annotated[bool, typer.Option("--then-report", help="Score, judge claims and write the report as well.")]
 
-DTYPES = {"float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16"}
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 INTERRUPTED = 130
 # click's ClickException; click is a package of its own for some versions of typer and a part of it for others
 REFUSED = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -103,7 +103,7 @@ def emit(value: Any) -> None:
 def _methods() -> list[dict[str, Any]]:
     from reference_impls import catalogue
 
-    def order(card) -> str:
+    def order(card: Any) -> str:
         return f"{card.order:g}" if card.order else f"weak {card.weak_order:g}" if card.weak_order else "-"
 
     return [
@@ -120,39 +120,45 @@ def _targets() -> list[dict[str, Any]]:
     from benchmarks import data, problems
     from reference_impls import targets
 
-    names = [*targets.makers(), *(name for name in data.NAMED if name not in targets.makers())]
-    made = {name: problems.target_of(name) for name in names}
+    made = {name: problems.target_of(name) for name in dict.fromkeys([*targets.makers(), *data.NAMED])}
     return [
         {"target": name, "family": problems.family_of(target), "shape": "x".join(map(str, problems.shape_of(target)))}
         for name, target in made.items()
     ]
 
 
-def _listing(what: str) -> list[dict[str, Any]]:
-    """Rows of one kind of thing there is."""
-    from benchmarks import checkpoints, metrics, recipes, suites
-    from benchmarks.jobs import expected
+def _models() -> list[dict[str, Any]]:
+    from benchmarks import checkpoints, recipes
+
+    pinned, known = checkpoints.names(), recipes.names()
+    return [
+        {"model": name, "recipe": "yes" if name in known else "-", "pinned": "yes" if name in pinned else "no"}
+        for name in sorted({*known, *pinned})
+    ]
+
+
+def _rows(found: Mapping[str, Any], *fields: str) -> list[dict[str, Any]]:
+    return [{name: getattr(each, name) for name in fields} for each in found.values()]
+
+
+def _listings() -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """Kind of thing -> rows."""
+    from benchmarks import metrics, suites
     from reference_impls import catalogue
     from reference_impls.core import grids, process, tokens
 
-    kinds = {
+    return {
         "methods": _methods,
         "targets": _targets,
-        "papers": lambda: [{"key": p.key, "title": p.title, "venue": p.venue, "arxiv": p.arxiv} for p in catalogue.papers().values()],
-        "objectives": lambda: [{"id": o.id, "minimiser": o.minimiser, "path": o.path} for o in catalogue.objectives().values()],
-        "likelihoods": lambda: [{"id": c.id, "kind": c.kind, "consumes": c.consumes} for c in catalogue.likelihoods().values()],
-        "metrics": lambda: [{"metric": m.name, "title": m.title, "unit": m.unit, "better": m.better} for m in metrics.metrics().values()],
-        "models": lambda: [
-            {"model": name, "recipe": "yes" if name in recipes.names() else "-", "pinned": "yes" if name in checkpoints.names() else "no"}
-            for name in sorted({*recipes.names(), *checkpoints.names()})
-        ],
-        "processes": lambda: [{"process": n, "kind": k} for k, m in (("gaussian", process), ("token", tokens)) for n in m.NAMED],
-        "grids": lambda: [{"grid": name} for name in [*grids.NAMED, "power(E)", "power(E)_to_zero", "own"]],
+        "models": _models,
+        "papers": lambda: _rows(catalogue.papers(), "key", "title", "venue", "arxiv"),
+        "objectives": lambda: _rows(catalogue.objectives(), "id", "minimiser", "path"),
+        "likelihoods": lambda: _rows(catalogue.likelihoods(), "id", "kind", "consumes"),
+        "metrics": lambda: _rows(metrics.metrics(), "name", "title", "unit", "better"),
         "suites": lambda: [{"suite": name, "about": suites.named(name).about} for name in suites.names()],
-    }  # fmt: skip
-    if what not in kinds:
-        raise expected("what", what, kinds)
-    return kinds[what]()
+        "grids": lambda: [{"grid": name} for name in [*grids.NAMED, "power(E)", "power(E)_to_zero", "own"]],
+        "processes": lambda: [{"process": name} for name in [*process.NAMED, *tokens.NAMED]],
+    }
 
 
 @app.command("list")
@@ -161,100 +167,69 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """What there is."""
-    rows = _listing(what)
-    emit(rows) if as_json else show(rows, what)
+    from benchmarks.jobs import expected
+
+    known = _listings()
+    if what not in known:
+        raise expected("what", what, known)
+    emit(known[what]()) if as_json else show(known[what](), what)
 
 
-def planned(suite: str, methods: str = "*", targets: str = "*", tables: str = "*", dtype: str = "float32") -> Any:
+def planned(suite: str, only: str, dtype: str) -> Any:
+    """A suite's plan, or the part of it that is asked for."""
     from benchmarks import suites
     from benchmarks.jobs import expected
 
-    if dtype not in DTYPES:
-        raise expected("dtype", dtype, DTYPES)
-    plan = suites.plan(suites.named(suite), net_dtype=DTYPES[dtype])
-    return plan if methods == targets == tables == "*" else plan.only(methods=methods, targets=targets, tables=tables)
+    dtype = DTYPES.get(dtype, dtype)
+    if dtype not in DTYPES.values():
+        raise expected("dtype", dtype, [*DTYPES, *DTYPES.values()])
+    made = suites.plan(suites.named(suite), net_dtype=dtype)
+    return made if only == "*" else made.only(only)
 
 
 @app.command()
-def plan(
-    suite: SuiteName = "default", methods: Methods = "*", targets: Targets = "*", tables: Tables = "*",
-    dtype: NetDtype = "float32", store: StoreFolder = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+def plan(suite: SuiteName = "default", only: Only = "*", dtype: NetDtype = "float32", as_json: AsJson = False) -> None:
     """The jobs of a suite, and what could not be asked and why; nothing is run."""
-    made = planned(suite, methods, targets, tables, dtype)
+    made = planned(suite, only, dtype)
     if as_json:
-        cells = [
-            {"id": c.job.id, "table": c.table, "budget": c.budget, "metrics": list(c.metrics), "job": c.job.asked} for c in made.cells
-        ]
+        fields = ("table", "budget", "metrics")
+        cells = [{"id": c.job.id, "job": c.job.asked} | {name: getattr(c, name) for name in fields} for c in made.cells]
         emit({"suite": made.suite, "digest": made.digest, "cells": cells, "excluded": [vars(e) for e in made.excluded]})
         return
-    show([{"table": c.table, "job": str(c.job)} for c in made.cells], made.suite)
+    show([{"table": cell.table, "job": str(cell.job)} for cell in made.cells], made.suite)
     for each in made.excluded:
         print(f"excluded from {each.table}: {each.what}: {each.reason}")
-    print(f"{len(made.jobs())} jobs in {len(made.cells)} cells")
+    print(f"{len(made.jobs())} jobs in {len(made.cells)} cells, {len(made.excluded)} combinations excluded")
 
 
 # running
 
 
-def settings_of(store: Path | None, device: str, workers: int | None, again: bool, keep_failed: bool, quiet: bool) -> Any:
+def settings_of(
+    store: Path | None, device: str = "cpu", workers: int | None = None, again: bool = False, keep_failed: bool = False,
+    quiet: bool = False,
+) -> Any:  # fmt: skip
+    """Checked settings of a run, the store opened and swept."""
     import torch
 
     from benchmarks import engine, records
     from benchmarks.jobs import UsageError
     from benchmarks.progress import Shown
 
-    if device != "cpu" and not (device.partition(":")[0] == "cuda" and torch.cuda.is_available()):
-        found = f"cuda:0..{torch.cuda.device_count() - 1}" if torch.cuda.is_available() else "no CUDA device here"
-        raise UsageError(f"device: {device!r}, expected 'cpu' or 'cuda' ({found}); `trilemma doctor` shows what torch sees")
+    name, _, index = device.partition(":")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cpu" and not (name == "cuda" and (index or "0").isdecimal() and int(index or 0) < there):
+        found = f"{there} of which are here; `trilemma doctor` shows what torch sees"
+        raise UsageError(f"device: {device!r}, expected 'cpu' or a CUDA device, {found}")
     if workers is not None and workers < 1:
         raise UsageError(f"workers: {workers}, expected an integer >= 1")
     torch.set_num_threads(1)  # as in a worker: part of the place
     made = records.Store(store or records.RUNS, beside=[records.REFERENCE])
     made.sweep()
-    count = workers or (os.cpu_count() or 1 if device == "cpu" else 1)
     return engine.Settings(
-        store=made, device=device, workers=count, again=again, keep_failed=keep_failed, watcher=Shown(quiet=quiet)
-    )
-
-
-def summary_of(made: Any, run: Any, seconds: dict[str, float]) -> dict[str, Any]:
-    """What a run did and what is there now, by status."""
-    watcher = run.settings.watcher
-    there: dict[str, int] = {}
-    failed = []
-    for job in made.jobs():
-        record = run.found(job)
-        status = record.status if record else "not run"
-        there[status] = there.get(status, 0) + 1
-        if record is not None and status != "ok":
-            failed.append({"job": str(job), "status": status, "reason": record.reason})
-    return {
-        "suite": made.suite,
-        "plan": made.digest,
-        "jobs": there,
-        "failed": failed,
-        "excluded": len(made.excluded),
-        "done": {stage: dict(counts) for stage, counts in watcher.counts.items()},
-        "evaluations": sum(watcher.evaluations.values()),
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "workers": run.settings.workers,
-        "device": run.settings.device,
-        "problems": run.store.problems,
-    }
-
-
-def tell(summary: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        emit(summary)
-        return
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary["jobs"].items()))
-    print(f"{summary['suite']}: {counts}" + (f"; {summary['excluded']} combinations excluded" if summary["excluded"] else ""))
-    for each in summary["failed"]:
-        print(f"  {each['status']}: {each['job']}: {each['reason']}")
-    for line in summary["problems"]:
-        print(f"  {line}")
-    print("  " + ", ".join(f"{name} {value:.1f} s" for name, value in summary["seconds"].items()))
+        store=made, device=device, workers=workers or (os.cpu_count() or 1 if device == "cpu" else 1), again=again,
+        keep_failed=keep_failed, watcher=Shown(quiet=quiet),
+    )  # fmt: skip
 
 
 class Clock:
@@ -266,36 +241,81 @@ class Clock:
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + now - self.last, 2)
         self.last = now
+
+
+def summary_of(made: Any, run: Any, seconds: dict[str, float]) -> dict[str, Any]:
+    """What a run did and what is there now, by status."""
+    watcher = run.settings.watcher
+    there: dict[str, int] = {}
+    failed: dict[tuple[str, str], list[str]] = {}
+    for job in made.jobs():
+        record = run.found(job)
+        status = record.status if record else "not run"
+        there[status] = there.get(status, 0) + 1
+        if record is not None and status != "ok":
+            failed.setdefault((status, record.reason), []).append(str(job))
+    return {
+        "suite": made.suite,
+        "plan": made.digest,
+        "jobs": there,
+        "failed": [{"status": status, "reason": reason, "jobs": jobs} for (status, reason), jobs in failed.items()],
+        "excluded": len(made.excluded),
+        "done": {stage: dict(counts) for stage, counts in watcher.counts.items()},
+        "evaluations": sum(watcher.evaluations.values()),
+        "seconds": seconds,
+        "workers": run.settings.workers,
+        "device": run.settings.device,
+        "problems": run.store.problems,
+    }
+
+
+def tell(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit(summary)
+        return
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary["jobs"].items()))
+    excluded = f"; {summary['excluded']} combinations excluded" if summary["excluded"] else ""
+    print(f"{summary['suite']}: {counts}{excluded}")
+    for each in summary["failed"]:
+        more = f" (and {len(each['jobs']) - 1} more)" if len(each["jobs"]) > 1 else ""
+        print(f"  {each['status']}: {each['jobs'][0]}{more}: {each['reason']}")
+    for line in summary["problems"]:
+        print(f"  {line}")
+    print("  " + ", ".join(f"{name} {value:.1f} s" for name, value in summary["seconds"].items()))
+    if "report" in summary:
+        print(f"  {summary['report']}")
 
 
 @app.command()
 def run(
-    suite: SuiteName = "default", methods: Methods = "*", targets: Targets = "*", tables: Tables = "*",
-    device: Device = "cpu", dtype: NetDtype = "float32", workers: Workers = None, again: Again = False,
-    keep_failed: KeepFailed = False, store: StoreFolder = None, as_json: AsJson = False,
-    then_report: Annotated[bool, typer.Option("--then-report", help="Score, judge claims and write the report as well.")] = False,
+    suite: SuiteName = "default", only: Only = "*", device: Device = "cpu", dtype: NetDtype = "float32",
+    workers: Workers = None, again: Again = False, keep_failed: KeepFailed = False, store: StoreFolder = None,
+    as_json: AsJson = False, then_report: ThenReport = False,
 ) -> None:  # fmt: skip
     """Run a suite's jobs; those that have a record are skipped. Timing comes last and alone."""
-    _run(suite, methods, targets, tables, device, dtype, workers, again, keep_failed, store, as_json, whole=then_report)
+    clock = Clock()
+    settings = settings_of(store, device, workers, again, keep_failed, quiet=as_json)
+    tell(carried_out(suite, only, dtype, settings, clock, whole=then_report), as_json)
 
 
 @app.command()
 def bench(
-    suite: SuiteName = "default", methods: Methods = "*", targets: Targets = "*", tables: Tables = "*",
-    device: Device = "cpu", dtype: NetDtype = "float32", workers: Workers = None, again: Again = False,
-    keep_failed: KeepFailed = False, store: StoreFolder = None, as_json: AsJson = False,
+    suite: SuiteName = "default", only: Only = "*", device: Device = "cpu", dtype: NetDtype = "float32",
+    workers: Workers = None, again: Again = False, keep_failed: KeepFailed = False, store: StoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: run, score, claims and report in one go, and how long each took."""
-    _run(suite, methods, targets, tables, device, dtype, workers, again, keep_failed, store, as_json, whole=True)
-
-
-def _run(suite, methods, targets, tables, device, dtype, workers, again, keep_failed, store, as_json, *, whole: bool) -> None:
     clock = Clock()
     settings = settings_of(store, device, workers, again, keep_failed, quiet=as_json)
+    tell(carried_out(suite, only, dtype, settings, clock, whole=True), as_json)
+
+
+def carried_out(suite: str, only: str, dtype: str, settings: Any, clock: Clock, *, whole: bool) -> dict[str, Any]:
+    """Jobs and timing; if `whole` scores, claims and report too. Returns the summary."""
     clock.lap("imports")
-    made = planned(suite, methods, targets, tables, dtype)
+    made = planned(suite, only, dtype)
     clock.lap("plan")
     from benchmarks import engine
 
@@ -307,50 +327,66 @@ def _run(suite, methods, targets, tables, device, dtype, workers, again, keep_fa
             clock.lap("scores")
         run.timings()
         clock.lap("timing")
-    after = _judged_and_reported(made, settings, clock) if whole else {}
-    summary = summary_of(made, run, clock.seconds) | after
-    remember(settings.store.folder, summary)
-    tell(summary, as_json)
+    after = judged_and_reported(made, settings, clock) if whole else {}
+    return summary_of(made, run, clock.seconds) | after
 
 
-def _judged_and_reported(made: Any, settings: Any, clock: Clock) -> dict[str, Any]:
+def judged_and_reported(made: Any, settings: Any, clock: Clock) -> dict[str, Any]:
+    """Verdicts beside the records, then the report. Stages are written down only by a run that did work."""
     from benchmarks import claims
+
+    folder = settings.store.folder
+    findings = claims.judge(settings.store)
+    clock.lap("claims")
+    if any(settings.watcher.counts.values()):
+        stages = json.dumps({"suite": made.suite, "workers": settings.workers, **clock.seconds})
+        replaced(folder / "stages.json", json.dumps({name: value for name, value in clock.seconds.items()}, indent=1))
+        with open(folder / "sessions.jsonl", "a") as file:
+            file.write(stages + "\n")
+    written = written_report(made, settings.store, settings.again)
+    clock.lap("report")
+    outcomes: dict[str, int] = {}
+    for finding in findings:
+        outcomes[finding.outcome] = outcomes.get(finding.outcome, 0) + 1
+    return {"claims": outcomes, "report": str(written)}
+
+
+def written_report(made: Any, store: Any, again: bool = False) -> Path:
+    """The report of the current records of a plan: its jobs, their scores, and what stands beside them."""
+    from benchmarks import records, score
     from benchmarks import report as pages
 
-    verdicts = claims.judged(settings.store)
-    clock.lap("claims")
-    session = {"seconds": clock.seconds, "workers": settings.workers, "device": settings.device}
-    written = pages.build(made, settings.store, verdicts=verdicts, session=session)
-    clock.lap("report")
-    return {"verdicts": counted(verdicts), "report": str(written)}
+    asked = {job.id for job in made.jobs()}
+
+    def counts(record: Any) -> bool:
+        mine = record.kind == "reference" or record.job.kind == "floor" or record.job.id in asked
+        return mine and score.is_current(record)
+
+    last = store.folder / "reported.json"  # a report of another plan is no reason to leave this one unwritten
+    same = last.is_file() and json.loads(last.read_text()).get("plan") == made.digest
+    written = pages.build(store.folder, beside=[records.REFERENCE], current=counts, again=again or not same)
+    replaced(last, json.dumps({"plan": made.digest}))
+    return written
 
 
-def counted(verdicts: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for each in verdicts:
-        found[each.outcome] = found.get(each.outcome, 0) + 1
-    return found
-
-
-def remember(folder: Path, summary: dict[str, Any]) -> None:
-    """One line per session: what a run took, stage by stage."""
-    from benchmarks import records
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "sessions.jsonl", "a") as file:
-        file.write(json.dumps({"ended": records.now(), **summary}) + "\n")
+def replaced(path: Path, text: str) -> None:
+    """Write a file at once: a reader sees the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    os.replace(draft, path)
 
 
 @app.command()
 def score(
-    suite: SuiteName = "default", methods: Methods = "*", targets: Targets = "*", tables: Tables = "*",
-    device: Device = "cpu", dtype: NetDtype = "float32", workers: Workers = None, again: Again = False,
-    keep_failed: KeepFailed = False, store: StoreFolder = None, as_json: AsJson = False,
+    suite: SuiteName = "default", only: Only = "*", device: Device = "cpu", dtype: NetDtype = "float32",
+    workers: Workers = None, again: Again = False, keep_failed: KeepFailed = False, store: StoreFolder = None,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Score the samples that a suite's jobs have left; nothing is generated."""
     clock = Clock()
     settings = settings_of(store, device, workers, again, keep_failed, quiet=as_json)
-    made = planned(suite, methods, targets, tables, dtype)
+    made = planned(suite, only, dtype)
     clock.lap("plan")
     from benchmarks import engine
 
@@ -362,16 +398,12 @@ def score(
 
 @app.command()
 def report(
-    suite: SuiteName = "default", methods: Methods = "*", targets: Targets = "*", tables: Tables = "*",
-    device: Device = "cpu", dtype: NetDtype = "float32", store: StoreFolder = None, as_json: AsJson = False,
+    suite: SuiteName = "default", only: Only = "*", dtype: NetDtype = "float32", again: Again = False,
+    store: StoreFolder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Write reports/index.html and a page per paper from the records."""
-    from benchmarks import claims
-    from benchmarks import report as pages
-
-    settings = settings_of(store, device, None, False, False, quiet=as_json)
-    made = planned(suite, methods, targets, tables, dtype)
-    written = pages.build(made, settings.store, verdicts=claims.judged(settings.store))
+    """Write reports/index.html and a page per paper from the records of a suite."""
+    settings = settings_of(store)
+    written = written_report(planned(suite, only, dtype), settings.store, again)
     emit({"report": str(written)}) if as_json else print(written)
 
 
@@ -381,17 +413,16 @@ def claims_(
     store: StoreFolder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """The claims ledger: what each paper claims and what the records say of it."""
-    from benchmarks import claims, records
+    from benchmarks import claims
     from benchmarks.jobs import expected
 
-    known = claims.claims()
+    findings = claims.judge(settings_of(store).store)
     for key in keys or ():
-        if not any(key in (name, claim.paper) for name, claim in known.items()):
-            raise expected("claim", key, known)
-    made = records.Store(store or records.RUNS, beside=[records.REFERENCE])
-    verdicts = [each for each in claims.judged(made) if not keys or each.key in keys or known[each.key].paper in keys]
-    rows = [{"claim": each.key, "evidence": known[each.key].evidence, "outcome": each.outcome, "why": each.why} for each in verdicts]
-    emit(rows) if as_json else show(rows, "claims")
+        if not any(key in (finding.key, finding.of_paper) for finding in findings):
+            raise expected("claim", key, [finding.key for finding in findings])
+    chosen = [finding for finding in findings if not keys or finding.key in keys or finding.of_paper in keys]
+    rows = [{"claim": each.key, "grade": each.grade, "outcome": each.outcome, "why": each.why} for each in chosen]
+    emit([vars(each) for each in chosen]) if as_json else show(rows, "claims")
 
 
 @app.command()
@@ -434,7 +465,9 @@ def verify(as_json: AsJson = False) -> None:
 
 @lock.command("train")
 def train(
-    name: Annotated[str, typer.Argument(help="A recipe, or <recipe>@<seed>.")], device: Device = "cpu", as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help="A recipe, or <recipe>@<seed>.")],
+    device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Train a checkpoint again by its recipe and pin it. A killed training goes on where it was."""
     from rich.console import Console
@@ -446,8 +479,9 @@ def train(
 
     def shown(progress: Any, plan: Any) -> None:
         if console.is_terminal and not as_json:
-            rate = progress.step / max(1e-9, time.monotonic() - begun)
-            console.print(f"{name}: {progress.step} of {plan.steps} updates, loss {progress.loss:.4f}, {rate:.0f}/s", end="\r")
+            seconds = time.monotonic() - begun
+            said = f"{name}: {progress.step} of {plan.steps} updates, loss {progress.loss:.4f}, {seconds:.0f} s"
+            console.print(said, end="\r")
 
     entry = checkpoints.train(name, device=device, show=shown)
     row = {"checkpoint": entry.name, "file": entry.file, "sha256": entry.sha256, "bytes": entry.bytes}

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.digests import ROOT
 
-PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "typer")
+PACKAGES = (
+    "torch", "torchvision", "torch-fidelity", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "typer",
+)  # fmt: skip
 MISMATCH = "operator torchvision::nms does not exist"
 FREE_BYTES = 2 * 2**30  # of disk: records, artefacts and the report take far less, training states a little
 Row = dict[str, str]
@@ -31,7 +33,8 @@ def importing(module: str) -> tuple[bool, str]:
 
 def versions() -> Iterator[Row]:
     good = sys.version_info >= (3, 11)
-    yield row("python", "ok" if good else "bad", platform.python_version() + ("" if good else ", expected 3.11 or later"))
+    found = platform.python_version()
+    yield row("python", "ok" if good else "bad", found + ("" if good else ", expected 3.11 or later"))
     for name in PACKAGES:
         try:
             yield row(name, "ok", importlib.metadata.version(name))
@@ -48,10 +51,11 @@ def torch_and_vision(imports: Callable[[str], tuple[bool, str]] = importing) -> 
     if MISMATCH not in said:
         yield row("torch with torchvision", "bad", f"import torchvision says: {said}")
         return
+    torch, vision = (importlib.metadata.version(name) for name in ("torch", "torchvision"))
     yield row(
         "torch with torchvision", "bad",
-        f"torch {importlib.metadata.version('torch')} and torchvision {importlib.metadata.version('torchvision')} are builds "
-        f"for different devices ({said}), so torch-fidelity fails too; install both from the same index: "
+        f"torch {torch} and torchvision {vision} are builds for different devices ({said}), so torch-fidelity fails "
+        "too; install both from the same index: "
         "`pip install --force-reinstall torch torchvision`, or for CPU only both with `--index-url` of the CPU builds",
     )  # fmt: skip
 
@@ -78,13 +82,15 @@ def lock_state() -> Iterator[Row]:
         if not each.ok:
             yield row(f"checkpoint {each.name}", "bad", each.says)
     good = sum(each.ok for each in verdicts)
-    yield row("checkpoints.lock", "ok" if good == len(verdicts) else "bad", f"{good} of {len(verdicts)} checkpoints are as pinned")
+    says = f"{good} of {len(verdicts)} checkpoints are as pinned"
+    yield row("checkpoints.lock", "ok" if good == len(verdicts) else "bad", says)
 
 
 def disk() -> Iterator[Row]:
     free = shutil.disk_usage(ROOT).free
     good = free >= FREE_BYTES
-    yield row("disk", "ok" if good else "bad", f"{free / 2**30:.1f} GiB free" + ("" if good else ", expected at least 2"))
+    says = f"{free / 2**30:.1f} GiB free" + ("" if good else ", expected at least 2")
+    yield row("disk", "ok" if good else "bad", says)
 
 
 def findings() -> list[Row]:

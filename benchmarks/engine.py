@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmarks import provenance, score
+from benchmarks import checkpoints, provenance, score
 from benchmarks.jobs import Job
 from benchmarks.records import Record, Status, Store
 from benchmarks.run import answered, record_of
@@ -175,7 +175,7 @@ class Pool:
         return answered
 
     def _listen(self) -> Iterator[tuple[Task, dict[str, Any]]]:
-        """What has come within a fifth of a second; the dead and the overdue are buried and what they had is answered."""
+        """What came within a fifth of a second; the dead and the overdue are buried, and what they had is answered."""
         with selectors.DefaultSelector() as selector:
             for worker in self.workers:
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
@@ -202,7 +202,10 @@ class Pool:
         if not worker.ready:
             self.attempts += 1
             if self.attempts >= START_ATTEMPTS:
-                raise EngineError(f"workers: {self.attempts} in a row died at their start; the last one said: {words or 'nothing'}")
+                raise EngineError(
+                    f"workers: {self.attempts} in a row died at their start, expected one that answers; the last "
+                    f"said: {words or 'nothing'}; `trilemma doctor` looks for the cause"
+                )
         if worker.task is None:
             return None
         task, seconds = worker.task, time.monotonic() - worker.since
@@ -211,21 +214,20 @@ class Pool:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             status, reason = "failed", f"its worker died ({how})" + (f": {words}" if words else "")
         else:
-            status, reason = "timeout", f"not done after {task.seconds:g} s, expected less; raise timeout_seconds of its suite"
+            status, reason = "timeout", f"not done after {task.seconds:g} s; raise timeout_seconds of its suite"
         return task, self._record_lost(task, status, reason, seconds)
 
     def _record_lost(self, task: Task, status: Status, reason: str, seconds: float) -> dict[str, Any]:
-        device = self.settings.device
-        if task.kind == "job":
-            self.settings.store.append(record_of(task.job, device, status=status, reason=reason, seconds=seconds))
-        else:
-            for metric in score.wanted(task.job, task.metrics):
-                self.settings.store.append(
-                    record_of(
-                        task.job, device, status=status, reason=reason, seconds=seconds,
-                        score=score.score_of(metric, task.record), made_of=score.made_of(metric, task.job, task.reference),
-                    )
-                )  # fmt: skip
+        """The record that the worker could not write; of a score, one for each metric that it had."""
+        lost: list[dict[str, Any]] = [{}]
+        if task.kind == "score":
+            lost = [
+                {"score": score.score_of(m, task.record), "made_of": score.made_of(m, task.job, task.reference)}
+                for m in score.wanted(task.job, task.metrics)
+            ]
+        for parts in lost:
+            record = record_of(task.job, self.settings.device, status=status, reason=reason, seconds=seconds, **parts)
+            self.settings.store.append(record)
         return {"status": status, "reason": reason, "seconds": seconds}
 
     def close(self) -> None:
@@ -241,6 +243,7 @@ class Run:
         self.plan, self.settings, self.store = plan, settings, settings.store
         self.pool = Pool(settings)
         self.metrics, self.limits = plan.metrics_of(), plan.limits()
+        self._verdicts: dict[str, str | None] = {}
 
     def __enter__(self) -> Run:
         return self
@@ -273,14 +276,33 @@ class Run:
     def samples(self) -> list[tuple[Task, dict[str, Any]]]:
         """References first, as they take longest, then all jobs but timing."""
         long = [Task("job", job, REFERENCE_SECONDS) for job in self.references() if self._open(self.found(job))]
-        rest = [
-            Task("job", job, self.limits[job.id])
-            for job in self.plan.jobs()
-            if job.kind != "timing" and self._open(self.found(job))
-        ]
-        done = self.pool.run("jobs", [*long, *rest], self.settings.workers)
+        rest = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind != "timing"]
+        done = self.pool.run("jobs", [*long, *self._possible(rest)], self.settings.workers)
         self.store.refresh()
         return done
+
+    def _possible(self, tasks: Iterable[Task]) -> Iterator[Task]:
+        """The open tasks whose checkpoint is there. The others are skipped rows, and need no worker to say so."""
+        for task in tasks:
+            found = self.found(task.job)
+            if not self._open(found):
+                continue
+            missing = None if task.job.model == "exact" else self._missing(task.job.model)
+            if missing is None:
+                yield task
+            elif found is None or (found.status, found.reason) != ("skipped", missing):
+                record = record_of(task.job, self.settings.device, status="skipped", reason=missing, seconds=0.0)
+                self.store.append(record)
+
+    def _missing(self, model: str) -> str | None:
+        """Why a checkpoint cannot be loaded; None if it can."""
+        if model not in self._verdicts:
+            try:
+                checkpoints.content_of(model)
+                self._verdicts[model] = None
+            except checkpoints.BadCheckpoint as error:
+                self._verdicts[model] = str(error).partition("\n")[0]
+        return self._verdicts[model]
 
     def scores(self) -> list[tuple[Task, dict[str, Any]]]:
         """Every metric of every sample that is there, and the floors beside them."""
@@ -306,20 +328,15 @@ class Run:
         reference = self.found(score.reference_for(job)) if score.needs_reference(job, chosen) else None
         if reference is not None and reference.status != "ok":
             reference = None
-        missing = [
-            metric.name for metric in chosen if self._open(self.store.find(*score.key_of(metric, job, record, reference)))
-        ]
+        keys = {metric.name: score.key_of(metric, job, record, reference) for metric in chosen}
+        missing = tuple(name for name, key in keys.items() if self._open(self.store.find(*key)))
         if missing:
-            yield Task("score", job, SCORE_SECONDS, record, reference, tuple(missing))
+            yield Task("score", job, SCORE_SECONDS, record, reference, missing)
 
     def timings(self) -> list[tuple[Task, dict[str, Any]]]:
         """Timing jobs, last and one at a time, while all other workers wait."""
-        tasks = [
-            Task("job", job, self.limits[job.id])
-            for job in self.plan.jobs()
-            if job.kind == "timing" and self._open(self.found(job))
-        ]
-        done = self.pool.run("timing", tasks, 1)
+        tasks = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind == "timing"]
+        done = self.pool.run("timing", self._possible(tasks), 1)
         self.store.refresh()
         return done
 

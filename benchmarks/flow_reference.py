@@ -1,8 +1,8 @@
 """The exact flow, for errors of deterministic samplers: in closed form where the target has it, else by brute force.
 
-The brute force is Heun's method on the power(7) grid with REFERENCE_STEPS steps; its own error is estimated against half
-as many. In xt = x/alpha the probability flow of every Gaussian path is d xt/d rho = (xt - D)/rho, which is what is
-stepped; where alpha(t_max) = 0 the first interval is stepped in t.
+The brute force is Heun's method on the power(7) grid with REFERENCE_STEPS steps; its own error is estimated against
+half as many. In xt = x/alpha the probability flow of every Gaussian path is d xt/d rho = (xt - D)/rho, which is what
+is stepped; where alpha(t_max) = 0 the first interval is stepped in t.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def is_closed(target: Any) -> bool:
 
 def reference_job(job: Job, t_end: float) -> Job:
     """The job whose answer is the exact flow of `job`'s start states down to t_end; shared by all methods."""
+    grid = "power(7)" if t_end > 0 else "power(7)_to_zero"
     return Job(
-        kind="reference", method="flow", target=job.target, process=job.process, n=job.n, shards=job.shards, seed=job.seed,
-        grid="power(7)" if t_end > 0 else "power(7)_to_zero", steps=REFERENCE_STEPS, dtype="float64", start="exact",
+        kind="reference", method="flow", target=job.target, process=job.process, grid=grid, steps=REFERENCE_STEPS,
+        n=job.n, shards=job.shards, seed=job.seed, dtype="float64", start="exact",
     )  # fmt: skip
 
 

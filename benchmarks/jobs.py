@@ -32,7 +32,7 @@ class Job(BaseModel):
                likelihood  log p of n points of the target by a Likelihood; artefact: nats per point
                timing      seconds of a sampler against the bare network in alternation; n is the batch
                reference   the exact probability flow of a target without a closed map, from the same start states
-               floor       n exact draws of the target (the train half of a data set): what every metric says of the truth
+               floor       what a metric says of the truth: n exact draws of the target, the train half of a data set
     method     id of a sampler or likelihood; "flow" for reference, "target" for floor
     options    options of `sample` that differ from their defaults
     target     name of a target or data set; process: name, or name[t_min,t_max]; None for a floor
@@ -94,9 +94,8 @@ def expected(argument: str, value: Any, names: Iterable[str], mend: str = "") ->
     near = get_close_matches(str(value), names, n=3, cutoff=0.5)
     shown = near + [name for name in names if name not in near]
     rest = f" and {len(shown) - 12} more" if len(shown) > 12 else ""
-    return UsageError(
-        f"{argument}: {value!r} is not known; expected one of {', '.join(shown[:12])}{rest}" + (f"; {mend}" if mend else "")
-    )
+    said = f"{argument}: {value!r} is not known; expected one of {', '.join(shown[:12])}{rest}"
+    return UsageError(said + (f"; {mend}" if mend else ""))
 
 
 def job(**fields: Any) -> Job:
@@ -107,7 +106,8 @@ def job(**fields: Any) -> Job:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "job"
         value = first.get("input")
-        raise UsageError(f"{name}: {value!r}, {first['msg'][0].lower()}{first['msg'][1:]}; mend this field of the job") from None
+        said = first["msg"][0].lower() + first["msg"][1:]
+        raise UsageError(f"{name}: {value!r}, {said}; mend this field of the job") from None
     return checked(made)
 
 
@@ -152,9 +152,9 @@ def _typed(card: Any, options: Mapping[str, Any]) -> dict[str, Option]:
         if isinstance(value, int) and not isinstance(value, bool) and isinstance(known[name], float):
             value = float(value)  # 0 and 0.0 ask the same
         if type(value) is not type(known[name]):
-            wanted = type(known[name]).__name__
-            raise UsageError(f"option {name} of {card.id}: {value!r}, expected {wanted} like its default {known[name]!r}")
+            kind = type(known[name]).__name__
+            raise UsageError(f"option {name} of {card.id}: {value!r}, expected {kind} like its default {known[name]!r}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"option {name} of {card.id}: {value!r}, expected a finite number; leave it out for its default")
+            raise UsageError(f"option {name} of {card.id}: {value!r}, expected a finite number or none at all")
         typed[name] = value
     return typed

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks import checkpoints, data, problems
 from benchmarks.digests import ROOT, digest, merged, module_digest, sources_digest
-from benchmarks.jobs import Job
-from benchmarks.records import Place
+from benchmarks.jobs import Job, UsageError
+from benchmarks.records import Place, Record
 from reference_impls import catalogue, targets
 
 DRAWS = "reference_impls.core.draws"
@@ -110,3 +110,11 @@ def commit() -> tuple[str, bool]:
         return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--untracked-files=no").strip())
     except (OSError, subprocess.CalledProcessError):
         return "unknown", True
+
+
+def is_current(record: Record) -> bool:
+    """Whether what made a record (no score: see score.py) is what would answer its question now."""
+    try:
+        return record.made_of == made_of(record.job, record.place)
+    except (UsageError, KeyError):  # its method, target or model is no more
+        return False

@@ -159,7 +159,7 @@ class Store:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"]) or "line"
-                self.problems.append(f"{path.name}:{number}: unreadable record ({where}: {first['msg']}); it is ignored")
+                self.problems.append(f"{path.name}:{number}: unreadable record ({where}: {first['msg']}), ignored")
 
     def _take(self, record: Record, folder: Path) -> None:
         found = self._records.get(record.key)
@@ -201,7 +201,7 @@ class Store:
         data = path.read_bytes()
         found, named = hashlib.sha256(data).hexdigest(), record.artefacts[artefact].sha256
         if found != named:
-            raise StoreError(f"artefact: {path} has sha256 {found[:12]}, expected {named[:12]}; delete it and run again")
+            raise StoreError(f"artefact: {path} has sha256 {found[:12]}, expected {named[:12]}; delete it, run --again")
         return load(data)
 
     # writing
@@ -224,7 +224,8 @@ class Store:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
             self._file = os.open(folder / f"{stamp}-{os.getpid()}.jsonl", flags, 0o644)
         except OSError as error:
-            raise StoreError(f"store: {folder} cannot be written ({error.strerror}); give --store a folder that can") from None
+            said = f"store: {folder} cannot be written ({error.strerror}); give --store a folder that can"
+            raise StoreError(said) from None
 
     def save(self, tensors: Mapping[str, Any]) -> Artefact:
         """Tensors as safetensors under their digest: written to a temporary file, fsynced, then renamed."""

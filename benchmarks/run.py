@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -34,36 +35,36 @@ def finite(values: Tensor, what: str) -> Tensor:
 
 
 def sampled(job: Job, device: torch.device) -> Answer:
-    """Run the sampler shard by shard; a shard is a batch."""
+    """Run the sampler, batch by batch."""
     target = problems.target_of(job.target)
     process = problems.process_of(job.process, problems.letters_of(target))
     card = problems.method_of(job.kind, job.method)
     grid = problems.grid_of(job.grid, job.steps, card, process)
     model = problems.model_of(job, card, target, process, device)
-    shards: dict[str, list[Tensor]] = {"x": [], "log_weight": []}
+    parts: dict[str, list[Tensor]] = {"x": [], "log_weight": []}
     nfe = vjps = 0.0
-    for rows in job.rows():
+    for rows in problems.batches(job, device):
         draws, like = problems.draws_of(job, rows, device), problems.like_of(job, target, len(rows), device)
-        aids = problems.aids_of(card, target, rows)
+        aids = problems.aids_of(card, job, target, rows)
         x = problems.start_of(job, card, target, process, grid, draws, like, aids)
         run = card.sample(model, x, grid, process=process, draws=draws, **job.options, **aids)
         nfe, vjps = nfe + run.nfe * len(rows), vjps + run.vjps * len(rows)
-        shards["x"].append(run.x.detach().cpu())
+        parts["x"].append(run.x.detach().cpu())
         if run.log_weight is not None:
-            shards["log_weight"].append(run.log_weight.detach().cpu())
-    finite(torch.cat(shards["x"]), "samples")
+            parts["log_weight"].append(run.log_weight.detach().cpu())
+    whole = {name: torch.cat(found) for name, found in parts.items() if found}
+    finite(whole["x"], "samples")
     values: dict[str, Value] = {"nfe": nfe / job.n, "vjps": vjps / job.n, "n": job.n, "t_end": grid[-1].item()}
-    return values, kept(shards)
+    return values, kept(job, whole)
 
 
-def kept(shards: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-    """What is stored: all states in shard order while they are small, else each shard's n, mean and M2."""
-    whole = {name: torch.cat(parts) for name, parts in shards.items() if parts}
-    if whole["x"].numel() * whole["x"].element_size() <= KEPT_BYTES:
+def kept(job: Job, whole: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is stored: all states in sample order while they are small, else each shard's n, mean and M2."""
+    x = whole["x"]
+    if x.numel() * x.element_size() <= KEPT_BYTES:
         return whole
-    moments = [Moments.of(part.flatten(1)) for part in shards["x"]]
-    del whole["x"]
-    return whole | {
+    moments = [Moments.of(x[rows.start : rows.stop].flatten(1)) for rows in job.rows()]
+    return {name: rows for name, rows in whole.items() if name != "x"} | {
         "shard_n": torch.tensor([each.n for each in moments]),
         "shard_mean": torch.stack([each.mean for each in moments]),
         "shard_m2": torch.stack([each.m2 for each in moments]),
@@ -76,17 +77,17 @@ def likelihood(job: Job, device: torch.device) -> Answer:
     process = problems.process_of(job.process, problems.letters_of(target))
     card = problems.method_of(job.kind, job.method)
     model = problems.model_of(job, card, target, process, device)
-    nats, means, known = [], [], []
-    for rows in job.rows():
+    nats, known = [], []
+    for rows in problems.batches(job, device):
         draws, like = problems.draws_of(job, rows, device), problems.like_of(job, target, len(rows), device)
         x0 = problems.points_of(target, rows, draws, like)
         log_p = card.log_prob(model, x0, process=process, draws=draws, **job.options)
         nats.append(finite(log_p[:, None], "log p")[:, 0].detach().cpu().double())
-        means.append(nats[-1].mean().item())
         if callable(getattr(target, "log_prob", None)):
             known.append(target.log_prob(x0).detach().cpu().double())
     whole = torch.cat(nats)
-    values: dict[str, Value] = {"n": job.n, "dimensions": whole.new_empty(problems.shape_of(target)).numel()}
+    means = [whole[rows.start : rows.stop].mean().item() for rows in job.rows()]
+    values: dict[str, Value] = {"n": job.n, "dimensions": math.prod(problems.shape_of(target))}
     values["log_p"] = t_interval(means, n=job.n, over="shards") if job.shards > 1 else whole.mean().item()
     if known:
         values["log_p_exact"] = torch.cat(known).mean().item()

@@ -1,4 +1,4 @@
-"""Scoring, a stage of its own: the stored samples of a job, and what a metric may need beside them, into score records."""
+"""Scoring, a stage of its own: stored samples, and what a metric may need beside them, into score records."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from benchmarks import checkpoints, data, flow_reference, metrics, problems, provenance
 from benchmarks.digests import digest, merged, module_digest, sources_digest
-from benchmarks.jobs import Job
+from benchmarks.jobs import Job, UsageError
 from benchmarks.metrics import Context, Metric
 from benchmarks.records import Record, Score, Store, score_id
 from benchmarks.run import NonFinite, finite, reason_of, record_of
 
 TABLE_CELLS = 2**20  # largest table of all token sequences that is formed
+SCORING = ("score", "flow_reference", "problems")  # modules that decide what a metric is given
 NO_SAMPLES = "none"  # what a floor is a score of: the reference itself
 
 
@@ -59,8 +60,9 @@ def _traits_of_samples(job: Job, target: Any) -> set[str]:
     found = {"train"} if job.target in data.NAMED else set()
     found |= {"features"} if job.target in data.NAMED and extractor_for(job.target) else set()
     found |= {"exact_samples"} if callable(getattr(target, "sample", None)) else set()
-    found |= {"atoms"} if problems.data_of(target) is not None else set()
-    found |= {"mixture_1d"} if target.shape == (1,) and hasattr(target, "variances") and hasattr(target, "weights") else set()
+    found |= {"atoms"} if problems.data_of(target) is not None and not getattr(target, "blur", 0) else set()
+    normal_components = all(hasattr(target, name) for name in ("weights", "means", "variances"))
+    found |= {"mixture_1d"} if tuple(target.shape) == (1,) and normal_components else set()
     if job.start == "exact" and (job.kind == "floor" or not problems.method_of("sample", job.method).stochastic):
         found.add("exact_flow")
     return found
@@ -116,14 +118,14 @@ def made_of(metric: Metric, job: Job, reference: Record | None) -> dict[str, str
     """What would answer a score now: the metric's file, the target, the reference and the features it uses."""
     parts = {
         "metric": _metric_parts(metric.name),
-        "scoring": merged({name: module_digest(f"benchmarks.{name}") for name in ("score", "flow_reference", "problems")}),
+        "scoring": merged({name: module_digest(f"benchmarks.{name}") for name in SCORING}),
         **provenance.target_parts(job.target),
     }
     if job.target in data.NAMED:
         parts["data"] = _data_digest(job.target)
     if "features" in metric.needs:
-        name = extractor_for(job.target)
-        parts["features"] = merged({"weights": checkpoints.digest(name), "net": sources_digest("reference_impls.nets.classifier")})
+        weights = checkpoints.digest(extractor_for(job.target))
+        parts["features"] = merged({"weights": weights, "net": sources_digest("reference_impls.nets.classifier")})
     if "exact_flow" in metric.needs and reference is not None:
         parts["reference"] = reference.samples_digest
     return parts
@@ -132,6 +134,17 @@ def made_of(metric: Metric, job: Job, reference: Record | None) -> dict[str, str
 @cache
 def _data_digest(name: str) -> str:
     return data.named(name).digest
+
+
+def is_current(record: Record) -> bool:
+    """provenance.is_current, for scores too. Whether a reference is current is said by the reference's own record."""
+    if record.score is None:
+        return provenance.is_current(record)
+    try:
+        found = made_of(metrics.named(record.score.metric), record.job, None)
+    except (UsageError, KeyError):  # its metric or target is no more
+        return False
+    return found == {role: sha256 for role, sha256 in record.made_of.items() if role != "reference"}
 
 
 def score_of(metric: Metric, record: Record | None) -> Score:
@@ -196,7 +209,8 @@ class Scorer:
             if family == "inverse":
                 parts["problem"] = target
             elif "text" in traits_of(job):
-                parts |= {"text": text_of(target.train), "held_out_text": target.held_out.flatten(), "classes": problems.letters_of(target)}
+                parts |= {"text": text_of(target.train), "held_out_text": target.held_out.flatten()}
+                parts["classes"] = problems.letters_of(target)
             elif family == "samples" and job.target in data.NAMED:
                 known = data.named(job.target)
                 parts |= {"reference": known.held_out, "train": known.train}
@@ -229,7 +243,7 @@ class Scorer:
         if problems.family_of(target) != "inverse":
             return {}
         known = target.measurement.y.shape[0]
-        group = [torch.arange(len(rows)) % known for rows in job.rows()]
+        group = [torch.tensor(problems.measurement_of(job, known, rows)) for rows in job.rows()]
         truth = getattr(target, "truth", None)
         return {"group": group} if truth is None else {"group": group, "truth": [truth[rows] for rows in group]}
 

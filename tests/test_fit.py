@@ -50,7 +50,7 @@ def same(left: dict, right: dict) -> bool:
 
 @pytest.mark.parametrize("reduce", ["mean", "variance"])
 def test_the_loop_is_adam_with_clipping_warmup_and_decay(reduce, device):
-    """torch.optim.Adam, clip_grad_norm_ and LambdaLR, fed the same draws, walk the same weights."""
+    """torch.optim.Adam and LambdaLR, fed the same draws and clipped gradients, walk the same weights."""
     net = small(device)
     twin = copy.deepcopy(net)
     progress = list(fit.fit(net, regression(net), PLAN, seed=0, reduce=reduce, every=10))
@@ -68,14 +68,16 @@ def test_the_loop_is_adam_with_clipping_warmup_and_decay(reduce, device):
         loss = values.mean() if reduce == "mean" else (values - values.mean()).square().sum() / (PLAN.batch - 1)
         optimiser.zero_grad()
         loss.backward()
-        norms.append(nn.utils.clip_grad_norm_(twin.parameters(), 0.5).item())
+        norms.append(torch.cat([w.grad.flatten() for w in twin.parameters()]).norm().item())
+        for weight in twin.parameters():  # clip_grad_norm_ divides by norm + 1e-6: written out, so that 1e-10 can hold
+            weight.grad *= min(1.0, 0.5 / norms[-1])
         optimiser.step()
         schedule.step()
         decay = min(0.9, (1 + step) / (10 + step))
         ema = {k: decay * ema[k] + (1 - decay) * v.detach() for k, v in twin.named_parameters()}
     for name, weight in net.named_parameters():
-        torch.testing.assert_close(weight, dict(twin.named_parameters())[name], rtol=1e-6, atol=1e-8)
-        torch.testing.assert_close(progress[-1].ema()[name], ema[name], rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(weight, dict(twin.named_parameters())[name], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(progress[-1].ema()[name], ema[name], rtol=1e-9, atol=1e-11)
     assert max(norms) > 0.5, "the clip must have been in force"
     assert progress[-1].gradient == pytest.approx(sum(norms[-10:]) / 10, rel=1e-6)
 
@@ -117,7 +119,8 @@ def test_a_state_is_a_copy(device):
 
 def test_only_the_seed_decides(device):
     before = torch.random.get_rng_state()
-    first, again, other = (trained(small(device), seed=seed, every=every).state() for seed, every in ((0, 40), (0, 7), (1, 40)))
+    runs = ((0, 40), (0, 7), (1, 40))
+    first, again, other = (trained(small(device), seed=seed, every=every).state() for seed, every in runs)
     assert torch.equal(before, torch.random.get_rng_state())
     assert same(first, again)  # how often it reports changes nothing
     assert not same(first, other)
@@ -168,8 +171,7 @@ def test_tokens_are_corrupted_by_their_process():
 def test_data_losses_find_the_optimal_gain(t, device):
     """D(x) = w x on N(0, s^2): the least expected squared error is at w = alpha s^2 / (alpha^2 s^2 + sigma^2).
 
-    The data set is finite: s^2 is its mean square. Tolerance: what the averaged weight of 2,000 updates scatters by,
-    measured as less than .004 over 8 seeds.
+    The data set is finite: s^2 is its mean square. 1,000 updates of 64 rows leave the weight a scatter of order .003.
     """
     own, s = process.named("vp-linear"), 0.7
     net = nn.Linear(1, 1, bias=False).double().to(device)
@@ -179,10 +181,12 @@ def test_data_losses_find_the_optimal_gain(t, device):
     def loss(model, x0, t, noise, *, process):
         return (model(process.noised(x0, t, noise), t) - x0).square().sum(1)
 
-    card = Objective(id="x.x", loss=loss, minimiser="mean", path=own.name, times=lambda u, process: torch.full_like(u, t))
+    card = Objective(
+        id="x.x", loss=loss, minimiser="mean", path=own.name, times=lambda u, process: torch.full_like(u, t)
+    )
     losses = fit.data_losses(card, Predictor("mean", lambda x, t: net(x)), data, 64, process=own)
-    plan = fit.Plan(steps=2000, batch=64, rate=5e-2, decay="cosine", ema=0.99)
-    for progress in fit.fit(net, losses, plan, seed=0, every=2000):
+    plan = fit.Plan(steps=1000, batch=64, rate=5e-2, decay="cosine", ema=0.99)
+    for progress in fit.fit(net, losses, plan, seed=0, every=1000):
         alpha, sigma = own.alpha(t), own.sigma(t)
         expected = alpha * power / (alpha**2 * power + sigma**2)
         assert progress.ema()["weight"].item() == pytest.approx(expected, abs=0.015)

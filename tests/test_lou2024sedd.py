@@ -32,7 +32,7 @@ def random_ratio(seed, process, rows, length, x):
 
 
 def generator_of(process):
-    """Q with columns from, as in the paper, typed from its text: uniform 11^T/V - I; absorbing -I with ones in row M."""
+    """Q with columns from, as the paper writes it: uniform 11^T/V - I; absorbing -I with ones added in row M."""
     K = process.K
     if process.graph == "uniform":
         return numpy.ones((K, K)) / K - numpy.eye(K)
@@ -97,20 +97,23 @@ def test_2_every_term_is_at_least_zero_and_the_expected_loss_is_not_zero(process
 # ---- 3: one token ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("process", PROCESSES, ids=by_name)
 def test_3_one_analytic_step_is_the_posterior_of_one_token(process):
-    p0, t, s = torch.tensor([0.5, 0.2, 0.3]).double(), 0.7, 0.2
+    p0, t, s = torch.tensor([0.5, 0.2, 0.3], dtype=torch.float64), 0.7, 0.2
     d = process.sigma(t) - process.sigma(s)
     clean = torch.nn.functional.pad(p0, (0, process.states - 3))
     p_t, p_s = (process.carried(clean, process.sigma(u)) for u in (t, s))
     exact = process.kernel(d) * p_s[:, None] / p_t[None]  # [z, x]: p(x_s = z | x_t = x)
     x = torch.arange(process.states)[:, None]
     model = Predictor("ratio", lambda y, u: p_t / p_t[y][..., None])
-    grid = torch.tensor([t, s]).double()
+    grid = torch.tensor([t, s], dtype=torch.float64)
     step = ANALYTIC.transitions(model, grid, process)[0](x)[:, 0]
     assert torch.allclose(step, exact.T, rtol=0, atol=2e-15 * math.exp(d))
     assert (p_t @ step - p_s).abs().max() <= 1e-15 * math.exp(d)
     by_euler = EULER.transitions(model, grid, process)[0](x)[:, 0]
-    wrong = (p_t @ by_euler - p_s).abs().max()
-    assert wrong < 1e-12 if process.name == "absorbing-loglinear" else wrong > 1e-3
+    posterior_gap, marginal_gap = (by_euler - step).abs().max(), (p_t @ by_euler - p_s).abs().max()
+    # (t - s) sigma'(t) = e^d - 1 on the log-linear curve: Euler then moves the marginal rightly, even where it is
+    # not the posterior, as long as no weight is negative
+    assert marginal_gap < 1e-14 if "loglinear" in process.name else marginal_gap > 1e-3
+    assert posterior_gap < 1e-14 if process.name == "absorbing-loglinear" else posterior_gap > 1e-2
 
 
 # ---- 4: reversed rates carry p_t back to p_s -------------------------------------------------------------------------
@@ -145,7 +148,7 @@ def test_4_reversed_rates_carry_the_law_back(process):
 
 
 # ---- 5: the bound ----------------------------------------------------------------------------------------------------
-def integral_of_the_loss(model, process, nodes=160):
+def integral_of_the_loss(model, process, nodes=60):
     """[9]: Int_0^t_max E[loss | x0] dt for each x0 of two tokens, over sigma = sigma(t_max) w^3 by Gauss & Legendre."""
     w, weight = (torch.tensor(array) for array in numpy.polynomial.legendre.leggauss(nodes))
     w, weight = (w + 1) / 2, weight / 2
@@ -185,9 +188,9 @@ def test_5_with_exact_ratios_the_bound_is_the_likelihood_of_every_sequence(proce
 def test_5_any_other_ratio_is_worse_on_average_though_not_everywhere(process):
     target = joint_3x3()
     exact = exact_ratio(target, process)
-    tilt = torch.linspace(-0.3, 0.3, process.states).double().exp()
+    tilt = torch.linspace(-0.3, 0.3, process.states, dtype=torch.float64).exp()
     tilted = Predictor("ratio", lambda x, t: exact(x, t) * tilt / tilt[x][..., None])
-    gap = integral_of_the_loss(tilted, process, nodes=60) - integral_of_the_loss(exact, process, nodes=60)
+    gap = integral_of_the_loss(tilted, process, nodes=30) - integral_of_the_loss(exact, process, nodes=30)
     assert (target.law.flatten() * gap).sum() > 0.01
     assert gap.min() < 0
 
@@ -215,7 +218,7 @@ def test_the_terminal_term_is_exact_on_the_uniform_graph_and_left_out_on_the_abs
     assert math.isinf(terminal(absorbing, prior_law(absorbing, 2)).max())
 
 
-# ---- 6: absorbing with log-linear noise, and total variation against steps --------------------------------------------
+# ---- 6: absorbing with log-linear noise, and total variation against steps -------------------------------------------
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 64])
 def test_6_absorbing_law_is_a_mixture_of_data_and_product_of_marginals(steps):
     process, target = LOG_LINEAR[1], joint_3x3()
@@ -232,7 +235,7 @@ def test_6_absorbing_law_is_a_mixture_of_data_and_product_of_marginals(steps):
 
 def test_6_the_chance_to_lift_a_mask_is_dt_over_t_in_both_steps():
     process = LOG_LINEAR[1]
-    grid = torch.tensor([0.9, 0.6, 0.1]).double()
+    grid = torch.tensor([0.9, 0.6, 0.1], dtype=torch.float64)
     x = torch.tensor([[3, 3], [3, 1]])
     for card in (EULER, ANALYTIC):
         for i, transition in enumerate(card.transitions(exact_ratio(joint_3x3(), process), grid, process)[:2]):
@@ -256,14 +259,14 @@ def test_6_total_variation_against_steps(name, move):
     process, target = tokens.named(name, 3), joint_3x3()
     card = catalogue.samplers()[f"lou2024sedd.{move}"]
     data, start = noised_law(target, None, process), prior_law(process, 2)
-    found = [
-        total_variation(law_after(card, exact_ratio(target, process), grids.uniform_t(N, process), process, start, 2), data)
-        for N in (2, 4, 8, 16, 32, 64, 128, 256)
-    ]
+    model, found = exact_ratio(target, process), []
+    for steps in (2, 4, 8, 16, 32, 64, 128, 256):
+        law = law_after(card, model, grids.uniform_t(steps, process), process, start, 2)
+        found.append(total_variation(law, data))
     assert found == pytest.approx(TV[name, move], abs=6e-7)
 
 
-# ---- 7: symmetries of the loss (those of the samplers are laws) -------------------------------------------------------
+# ---- 7: symmetries of the loss (those of the samplers are laws) ------------------------------------------------------
 @pytest.mark.parametrize("process", PROCESSES, ids=by_name)
 def test_7_the_loss_knows_neither_names_nor_places(process):
     rows, length = 12, 4
@@ -282,7 +285,7 @@ def test_7_the_loss_knows_neither_names_nor_places(process):
         assert torch.allclose(other, loss(s, x0, x_t), rtol=1e-12)
 
 
-# ---- 8: the staggered score -------------------------------------------------------------------------------------------
+# ---- 8: the staggered score ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("process", PROCESSES, ids=by_name)
 def test_8_staggered_ratios_are_those_of_the_earlier_law(process):
     target, x = joint_3x3(), sequences(process.states, 2)[:, :1]
@@ -315,10 +318,9 @@ def test_infilling_is_exact_on_the_absorbing_graph_and_biased_on_the_uniform_one
         for steps in (1, 5):
             assert total_variation(infilled(card, absorbing, first, steps), conditional) < 1e-12
     # the model takes the given, clean token for a noisy one: a finding, the bias does not vanish with steps
-    worst = [
-        max(total_variation(infilled(card, uniform, k, N), law[k] / law[k].sum()) for k in range(3)) for N in (256, 1024)
-    ]
-    assert worst == pytest.approx([0.1175, 0.1172], abs=8e-4)
+    for steps in (256, 1024):
+        errors = [total_variation(infilled(card, uniform, k, steps), law[k] / law[k].sum()) for k in range(3)]
+        assert max(errors) == pytest.approx(0.1173, abs=1e-3)
 
 
 def test_given_tokens_survive_a_run_and_the_rest_follows_them():
@@ -359,11 +361,11 @@ def test_a_nets_output_is_its_log_ratio_and_its_noise_the_total_noise():
     x = torch.tensor([[1], [0]])
     assert model.kind == "ratio"
     assert model(x, 0.5).log().flatten().tolist() == pytest.approx([-300, 0, 300, 0, 0.5, 300], abs=1e-12)
-    assert torch.equal(model(x, torch.tensor([0.5, 0.5]).double()), model(x, 0.5))
+    assert torch.equal(model(x, torch.tensor([0.5, 0.5], dtype=torch.float64)), model(x, 0.5))
     assert all(sigma.tolist() == pytest.approx([process.sigma(0.5)] * 2) for sigma in seen)
 
 
 def test_training_times_run_from_a_thousandth_to_one():
     process = tokens.named("absorbing-loglinear", 3)
-    u = torch.tensor([0.0, 0.5, 1.0]).double()
+    u = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     assert lou2024sedd.uniform_times(u, process).tolist() == pytest.approx([1e-3, 0.5005, 1.0], abs=1e-15)

@@ -294,15 +294,15 @@ def test_dps_equals_the_formula_by_autograd(eta):
 
 @pytest.mark.parametrize("card", paper.PAPER.samplers, ids=lambda card: card.id)
 def test_declared_reductions_hold(card):
-    """For any eta too: without guidance DPS is DDIM on the same draws."""
+    """Without guidance DPS is DDIM or DDPM on the same draws."""
     problem = laws.random_problem(9, 3, 2, 2)
     grid, draws, model = card.grid(10, CHAIN), Philox(3, laws.ROWS), targets.exact(problem.prior, CHAIN)
     x = laws.normals(3, "x", laws.ROWS, 3)
-    for reduction, eta in itertools.product(card.reduces, (0.0, 0.5, 1.0)):
+    for reduction in card.reduces:
         other = catalogue.samplers()[reduction.to].sample(
-            model, x, grid, process=CHAIN, draws=draws, **(reduction.to_options | {"eta": eta})
+            model, x, grid, process=CHAIN, draws=draws, **reduction.to_options
         )
-        found = solved(card, problem, 10, draws=draws, x=x, eta=eta, **reduction.options)
+        found = solved(card, problem, 10, draws=draws, x=x, **reduction.options)
         assert torch.allclose(found.x, other.x, rtol=0, atol=reduction.tolerance)
 
 

@@ -247,12 +247,13 @@ class _FirstRow(Atoms):
 
 
 class _OwnPrecision(Atoms):
-    """The denoiser computes its weights in x's precision."""
+    """The denoiser computes its weights in x's precision, from coordinates with a far origin."""
 
     def mean(self, x, alpha, sigma):
-        flat, y = x.flatten(1), self.atoms.flatten(1).to(x)
-        logits = -(flat.square().sum(1)[:, None] - 2 * alpha * flat @ y.T + alpha**2 * y.square().sum(1)) / (2 * sigma**2)
-        return (logits.softmax(1) @ y).reshape(x.shape)
+        y = self.atoms.flatten(1).to(x)
+        far_x, far_y = x.flatten(1) + 100, alpha * y + 100
+        square = far_x.square().sum(1)[:, None] - 2 * far_x @ far_y.T + far_y.square().sum(1)
+        return ((-square / (2 * sigma**2)).softmax(1) @ y).reshape(x.shape)
 
 
 LAWS = (

@@ -48,7 +48,7 @@ ADDRESS = 2**31  # of the metrics' own draws
 class Context:
     """What a metric may need beside the samples. Lists run parallel to the shards; unset fields are simply not there.
 
-    One context serves all cells that share target, data, features and seed: what depends on these alone is computed
+    One context serves all cells that share target, problem, data, features and seed: what depends on these is computed
     once and kept in `memo`. For cells that differ in other fields use `dataclasses.replace`, which keeps the memo.
     end: (alpha, sigma) of the law alpha x0 + sigma eps that the samples should have; (1, 0) is the target itself.
     """

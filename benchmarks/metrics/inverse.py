@@ -81,15 +81,17 @@ def score_diversity(samples: Shards, context: Context) -> Scores:
 def exact_shards(context: Context) -> list[Tensor]:
     """Exact posterior samples in the job's layout."""
 
-    def make() -> list[Tensor]:
-        group = torch.cat(list(context.group)).cpu()
+    group = torch.cat(list(context.group)).cpu()
+
+    def make() -> Tensor:
         like = torch.empty(len(group), *context.problem.shape, dtype=torch.float64)
         draws = Philox(context.seed, len(group)).at(ADDRESS)
         one = context.problem.measurement.y.shape[0] == 1
         posterior = context.problem.posterior if one else context.problem.rows(group).posterior
-        return list(posterior.sample(draws, like).split([len(shard) for shard in context.group]))
+        return posterior.sample(draws, like)
 
-    return context.once("posterior samples", make)
+    samples = context.once(("posterior samples", tuple(group.tolist())), make)
+    return list(samples.split([len(shard) for shard in context.group]))
 
 
 def _metric(name: str, title: str, unit: str, better, score, needs: tuple[str, ...] = ()) -> Metric:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.digests import ROOT, digest
-from benchmarks.report import ledger
+from benchmarks.report.ledger import Finding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,26 +20,23 @@ if TYPE_CHECKING:
     from benchmarks.tables.views import Measures
     from reference_impls.core.types import Paper
 
-# JSON files beside the records, all optional: claims (ledger.Finding each), laws ({method, law, outcome, reason} each),
-# stages (name -> seconds of the last run that did work).
-BESIDE = (ledger.FILE, "laws.json", "stages.json")
-CODE = ("benchmarks/report", "benchmarks/tables", "benchmarks/plots", "benchmarks/laws", "benchmarks/metrics", "reference_impls")
+CODE = ("benchmarks", "reference_impls")
 
 
-def inputs_digest(folders: Iterable[Path], root: Path = ROOT) -> str:
-    """Over the bytes of all record files, of what lies beside them, of the code that renders and of the papers."""
-    total = {}
-    for number, folder in enumerate(folders):
-        for path in [*sorted(folder.glob("records/*.jsonl")), *(folder / name for name in BESIDE)]:
-            if path.is_file():
-                total[f"{number}/{path.name}"] = _bytes_digest(path)
+def inputs_digest(
+    folders: Iterable[Path], plan: Any = None, findings: Sequence[Finding] = (), root: Path = ROOT
+) -> str:
+    """Over the bytes of all record files, the plan, the claims' verdicts, the code and checkpoints.lock."""
+    total: dict[str, Any] = {"claims": [asdict(finding) for finding in findings]}
+    if plan is not None:
+        total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
+    total["records"] = sorted(_bytes_digest(path) for folder in folders for path in folder.glob("records/*.jsonl"))
     for folder in CODE:
         for path in sorted((root / folder).rglob("*")):
-            if path.suffix in (".py", ".j2", ".css") and path.is_file():
+            if path.suffix in (".py", ".j2", ".css"):
                 total[path.relative_to(root).as_posix()] = _bytes_digest(path)
     lock = root / "checkpoints.lock"
-    if lock.is_file():
-        total[lock.name] = _bytes_digest(lock)
+    total["lock"] = _bytes_digest(lock) if lock.is_file() else None
     return digest(total)
 
 
@@ -48,26 +44,49 @@ def _bytes_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def made_by_this_code(record: Record) -> bool:
+    """Whether today's code and data would answer the record's job with the same `made_of`."""
+    from benchmarks import provenance
+    from benchmarks.jobs import UsageError
+
+    if record.score is not None:
+        return True  # it counts if its samples do
+    try:
+        return provenance.made_of(record.job, record.place) == record.made_of
+    except (UsageError, KeyError):  # a method, target or checkpoint that is no more
+        return False
+
+
 @dataclass
 class Inputs:
-    """Records as a frame, claims, laws, stages, cards and pinned checkpoints."""
+    """Records as a frame, plan, claims, cards and pinned checkpoints. session: seconds of the run's stages, if known."""
 
     store: Store
-    current: Callable[[Record], bool] | None = None
-    folders: tuple[Path, ...] = ()
-    root: Path = field(default=ROOT)
+    plan: Any = None
+    findings: Sequence[Finding] = ()
+    session: Mapping[str, Any] = field(default_factory=dict)
+    current: Callable[[Record], bool] | None = made_by_this_code
+    root: Path = ROOT
 
     @cached_property
     def records(self) -> list[Record]:
+        """Those that count: made by the code as it is, one for each question."""
         from benchmarks.tables.cells import counting
 
         return counting(self.store.records(), self.current)
 
     @cached_property
+    def stale(self) -> int:
+        """How many records answer for code or data that is no more."""
+        kept = {record.key for record in self.records}
+        return sum(record.score is None and record.key not in kept for record in self.store.records())
+
+    @cached_property
     def frame(self) -> pd.DataFrame:
         from benchmarks.tables.cells import cells
 
-        return cells(self.store, self.current)
+        adaptive = frozenset(card.id for card in self.samplers.values() if card.nfe is None)
+        return cells(self.records, adaptive=adaptive, declared=self.declared_nfe)
 
     @cached_property
     def measures(self) -> Measures:
@@ -76,28 +95,29 @@ class Inputs:
         return measures()
 
     @cached_property
-    def findings(self) -> list[ledger.Finding]:
-        return ledger.read(self.folders)
-
-    @cached_property
     def papers(self) -> Mapping[str, Paper]:
         from reference_impls import catalogue
 
         return catalogue.papers()
 
     @cached_property
-    def stages(self) -> dict[str, float]:
-        return self._beside("stages.json", {})
+    def samplers(self) -> Mapping[str, Any]:
+        return {sampler.id: sampler for paper in self.papers.values() for sampler in paper.samplers}
 
-    @cached_property
-    def laws(self) -> list[dict[str, str]]:
-        return self._beside("laws.json", [])
+    def declared_nfe(self, job: Any) -> float | None:
+        """NFE that the card declares for a job's grid: where a failed job belongs in a table. None if it cannot say."""
+        from benchmarks import problems
+
+        card = self.samplers.get(job.method)
+        if job.kind != "sample" or card is None or card.nfe is None:
+            return None
+        try:
+            process = problems.process_of(job.process, None if "gaussian" in card.defined_on else 2)
+            return float(card.nfe(problems.grid_of(job.grid, job.steps, card, process)))
+        except ValueError:  # the grid or the process is what failed
+            return None
 
     @cached_property
     def checkpoints(self) -> list[dict[str, Any]]:
         path = self.root / "checkpoints.lock"
         return tomllib.loads(path.read_text()).get("checkpoint", []) if path.is_file() else []
-
-    def _beside(self, name: str, empty: Any) -> Any:
-        path = next((folder / name for folder in self.folders if (folder / name).is_file()), None)
-        return json.loads(path.read_text()) if path else empty

@@ -1,15 +1,12 @@
-"""Claims with their verdicts as the report reads them: one JSON file beside the records, written by `trilemma claims`."""
+"""Claims with their verdicts as the report shows them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 OUTCOMES = ("reproduced", "refuted here", "inconclusive", "out of reach here")
 GRADES = {"E": "exact identity", "A": "analytic target", "S": "small trained networks", "C": "the authors' checkpoint"}
-FILE = "claims.json"
 
 
 @dataclass(frozen=True)
@@ -18,9 +15,9 @@ class Finding:
 
     key: <paper>/<claim>; says: the claim in our words; locus: where it stands in the paper; kind: of statistics.ClaimKind;
     grade: of GRADES; paper_number: what the paper prints; scaled: what is scaled down here, transfer: why it should carry
-    over ("exact", "strong", "weak"); estimand: what is estimated, better in which direction against margin.
+    over ("exact", "strong", "weak"); estimand: what is estimated, claimed to lie `direction` the margin.
     estimate, low, high at level, from n by method: None where nothing is estimated. why: the verdict in one line.
-    records: ids behind it; made, commit: when and by which code it was run, where that is not this run.
+    records: ids behind it; made, commit: when and by which code they were made, where that is not this run.
     """
 
     key: str
@@ -51,27 +48,6 @@ class Finding:
     @property
     def of_paper(self) -> str:
         return self.paper or self.key.split("/", 1)[0]
-
-
-def read(folders: Iterable[Path]) -> list[Finding]:
-    """All findings, in the order of keys and grades; of equal (key, grade) the first folder's counts.
-
-    Raises ValueError for a file that is no list of findings; the message names the file.
-    """
-    found: dict[tuple[str, str], Finding] = {}
-    known = {field.name for field in fields(Finding)}
-    for folder in folders:
-        path = folder / FILE
-        if not path.is_file():
-            continue
-        try:
-            rows = json.loads(path.read_text())
-            made = [Finding(**{**row, "records": tuple(row.get("records", ()))}) for row in rows]
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"claims: {path} cannot be read ({error}); expected a list of objects with {sorted(known)}") from None
-        for finding in made:
-            found.setdefault((finding.key, finding.grade), finding)
-    return [found[key] for key in sorted(found)]
 
 
 def counts(findings: Iterable[Finding]) -> dict[str, int]:

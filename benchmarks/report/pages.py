@@ -49,25 +49,36 @@ def _named(theme: str) -> list[tuple[str, str]]:
     return [(name.removeprefix("--"), colour) for name, colour in style.variables(theme).items()]
 
 
-def render(inputs: Inputs, digest: str) -> tuple[dict[str, str], list[Table]]:
-    """(file name -> page, tables in order of appearance)."""
-    known = [sampler.id for paper in inputs.papers.values() for sampler in paper.samplers]
-    looks = style.looks(known, set(inputs.frame.label))
-    sections = Sections(inputs, looks)
-    shown = sections.all()
-    shared = {"css": style_sheet(), "digest": digest, "store": inputs.store.folder.name, "papers": sorted(inputs.papers)}
-    made = environment()
-    keys = {label: figures.key(label, look, slug("key", label)) for label, look in looks.items() if label in _labels(shown)}
-    pages = {
-        "index.html": made.get_template("index.html.j2").render(
-            **shared, title="trilemma report", sections=shown, keys=keys, cards=inputs.papers
-        )
-    }
-    for key, paper in inputs.papers.items():
-        pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
-            **shared, title=f"{key} - trilemma", sections=papers.page(paper, sections), keys={}, paper=paper
-        )
-    return pages, sections.tables
+class Pages:
+    """All pages over one set of inputs; the sections are made first, so that tables can be written before anything else."""
+
+    def __init__(self, inputs: Inputs, digest: str):
+        self.inputs, self.digest = inputs, digest
+        frame = inputs.frame
+        self.looks = style.looks(inputs.samplers, {*frame.label, *frame.series})
+        self.sections = Sections(inputs, self.looks)
+        self.shown = self.sections.all()
+
+    @property
+    def tables(self) -> list[Table]:
+        """Of the first page, in order of appearance."""
+        return self.sections.tables
+
+    def rendered(self) -> dict[str, str]:
+        """file name -> page."""
+        inputs, made, labels = self.inputs, environment(), _labels(self.shown)
+        shared = {
+            "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name, "papers": sorted(inputs.papers),
+        }  # fmt: skip
+        keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
+        shown = [self.sections.summary(), *self.shown]
+        index = made.get_template("index.html.j2").render(**shared, title="trilemma report", sections=shown, keys=keys)
+        pages = {"index.html": index}
+        for key, paper in inputs.papers.items():
+            pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
+                **shared, title=f"{key} - trilemma", sections=papers.page(paper, self.sections), keys={}, paper=paper
+            )
+        return pages
 
 
 def _labels(sections: list[Section]) -> set[str]:

@@ -98,6 +98,10 @@ def _options(options: Any, before: str = "") -> str:
 
 def law_table(paper: Paper) -> object:
     """Law by law the methods of this paper that it applies to, by their traits."""
+    from importlib.util import find_spec
+
+    if find_spec("hypothesis") is None:
+        return Missing("The laws need the package hypothesis, which is not installed here: `pip install hypothesis`.")
     from benchmarks.laws import laws
 
     held = {"sampler": paper.samplers, "objective": paper.objectives, "likelihood": paper.likelihoods,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.plots import figures
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from benchmarks.plots.style import Look
     from benchmarks.report.inputs import Inputs
+    from reference_impls.core.types import Paper
 
 FAMILIES = {  # what a metric must need for its target to stand in a section, tried in this order
     "tokens": {"tokens", "text", "token_table"},
@@ -34,10 +35,14 @@ class Sections:
     def __init__(self, inputs: Inputs, looks: dict[str, Look]):
         self.inputs, self.frame, self.looks, self.named = inputs, inputs.frame, looks, inputs.measures
         self.tables: list[Table] = []  # in the order of appearance, to be written as files
+        self.failures: Shown | None = None
 
     def all(self) -> list[Section]:
+        """Every section but the summary, which tells how long these took."""
+        jobs = self.frame.drop_duplicates("record")
+        self.failures = self.failed(jobs[jobs.status != "ok"])
         return [
-            self.summary(), self.claims(), self.precision(), self.quality(), self.speed(), self.tokens(), self.control(),
+            self.claims(), self.precision(), self.quality(), self.speed(), self.tokens(), self.control(),
             self.inverse(), self.same_noise(), self.laws(), self.provenance(), self.missing(),
         ]  # fmt: skip
 
@@ -53,13 +58,10 @@ class Sections:
         return "quality" if found == "precision" and trained else found
 
     def groups(self, family: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-        """({target, model}, rows of its methods and of its floors) of a section."""
+        """({target, model, net_dtype}, rows of its methods) of a section."""
         scored = self.frame[self.frame.kind.isin({"score", "sample"})]
-        found = []
-        for key, rows in views.settled(views.methods(scored), ["target", "model"]):
-            if self.family(rows) == family:
-                found.append((key, rows))
-        return found
+        parts = views.settled(views.methods(scored), ["target", "model", "net_dtype"])
+        return [(key, rows) for key, rows in parts if self.family(rows) == family]
 
     def floors(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Floors beside these rows: of the same target and n, and of the same process where the floor names one."""
@@ -81,7 +83,7 @@ class Sections:
         return Shown(table, folded)
 
     def key(self, rows: pd.DataFrame) -> Key:
-        return Key(tuple(sorted(set(rows.label))))
+        return Key(tuple(sorted(set(rows.series))))
 
     def nothing(self, family: str, what: str) -> list[object]:
         return [] if self.groups(family) else [Missing(f"No record in this store scores {what}. {self.why()}")]
@@ -106,7 +108,7 @@ class Sections:
                 continue
             failed = views.failures(views.of_value(rows, metric, metric))
             failed = failed[failed[x].notna()]
-            missing = {label: sorted(set(of[x].astype(float))) for label, of in failed.groupby("label")}
+            missing = {label: sorted(set(of[x].astype(float))) for label, of in failed.groupby("series")}
             title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
             plot = figures.Lines(
                 id=views.slug(id, metric), title=f"{measure.title} against {x}, {id}", series=series,
@@ -162,8 +164,7 @@ class Sections:
             ("Work", self.split(jobs)),
         ]  # fmt: skip
         blocks: list[object] = [Pairs(tuple(pairs))]
-        failed = self.failed(jobs[jobs.status != "ok"])
-        blocks.append(failed if failed else Prose("No job and no score of this store failed, timed out or was skipped."))
+        blocks.append(self.failures or Prose("No job and no score of this store failed, timed out or was skipped."))
         for problem in self.inputs.store.problems:
             blocks.append(Missing(problem))
         return Section("summary", "Summary", "What ran, when and where; what failed; how claims came out.", blocks)
@@ -176,10 +177,11 @@ class Sections:
             "scoring": jobs[jobs.kind == "score"].seconds.sum(),
         }
         said = "inside the jobs: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in within.items())
-        stages = self.inputs.stages
+        stages = self.inputs.session.get("seconds", {})
         if stages:
-            said += "; wall time of the last run that did work: " + ", ".join(
-                f"{name} {float(seconds):.0f} s" for name, seconds in stages.items()
+            workers = self.inputs.session.get("workers")
+            said += f"; wall time of the last run{f' with {workers} workers' if workers else ''}: " + ", ".join(
+                f"{name} {float(seconds):.1f} s" for name, seconds in stages.items()
             )
         return said
 
@@ -242,7 +244,7 @@ class Sections:
         chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
         both = self.with_floors(rows)
         table = views.long(
-            both, chosen, id=id, title=f"{target}, {title}", settings=("process",) if rows.process.nunique() > 1 else (),
+            both, chosen, id=id, title=f"{target}, {title}", settings=views.varied(rows),
             caption="Exact denoiser; same start states for all methods. Errors against the exact flow are over fixed samples "
             f"(seed {_seeds(rows)}, n = {_sizes(rows)}) and carry no interval. {self.floor_said(both)}",
         )  # fmt: skip
@@ -273,14 +275,14 @@ class Sections:
         )
         blocks = self.nothing("quality", "a trained network on images")
         for key, rows in self.groups("quality"):
-            id, title = views.slug(key["target"], key["model"]), f"{key['target']}, network {key['model']}"
+            id, title = views.slug(*key.values()), named(key)
             blocks += [Heading(id, title), self.key(rows)]
             metrics = sorted(set(rows.metric) - {""}, key=self.quality_order)
             both = self.with_floors(rows)
             measures = [self.named[m] for m in metrics]
             everything = [self.named[v] for m in metrics for v in views.values_of(rows, m)]
             table = views.long(
-                both, everything, id=id + "-all", title=f"{title}: every job", settings=("process",),
+                both, everything, id=id + "-all", title=f"{title}: every job", settings=views.varied(rows),
                 caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
             )  # fmt: skip
             plots = self.plots(rows, metrics, "nfe", id, ticks=self.budget_ticks(rows), table=self.keep(table, True).table)
@@ -333,13 +335,12 @@ class Sections:
         """A section of panels against steps and one table of every job, for each target and model."""
         blocks = self.nothing(family, what)
         for key, rows in self.groups(family):
-            name = key["target"] if key["model"] == "exact" else f"{key['target']}, network {key['model']}"
-            anchor = views.slug(id, key["target"], "" if key["model"] == "exact" else key["model"])
+            name, anchor = named(key), views.slug(id, *(part for part in key.values() if part != "exact"))
             metrics = sorted(set(rows.metric) - {""})
             both = self.with_floors(rows)
             chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
             table = views.long(
-                both, chosen, id=anchor + "-all", title=name, settings=("process",) if rows.process.nunique() > 1 else (),
+                both, chosen, id=anchor + "-all", title=name, settings=views.varied(rows),
                 caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
             )  # fmt: skip
             blocks += [Heading(anchor, name), self.key(rows)]
@@ -383,30 +384,14 @@ class Sections:
         for key, rows in self.groups("quality"):
             shown, problems = gallery(self.inputs, rows, key["target"])
             if shown:
-                blocks += [Heading(views.slug("gallery", key["target"], key["model"]), f"{key['target']}, network {key['model']}")]
+                blocks.append(Heading(views.slug("gallery", *key.values()), named(key)))
                 blocks.append(shown)
             blocks += [Missing(problem) for problem in problems]
         return Section("gallery", "Same noise, different samplers", asks, blocks or [Missing(f"No image samples. {self.why()}")])
 
     def laws(self) -> Section:
-        asks = "Which analytic laws each method was held to."
-        known = self.inputs.laws
-        if not known:
-            text = (
-                "No outcome of a law is stored with these records. The laws run as tests over the whole catalogue (`tox -e "
-                "tests`); each paper's page lists those that apply to its methods."
-            )
-            return Section("laws", "Laws", asks, [Missing(text)])
-        rows = []
-        for law in sorted({row["law"] for row in known}):
-            of = [row for row in known if row["law"] == law]
-            failed = [row for row in of if row["outcome"] != "holds"]
-            said = "; ".join(f"{row['method']}: {row['outcome']}{' (' + row['reason'] + ')' if row.get('reason') else ''}"
-                             for row in failed)  # fmt: skip
-            rows.append(Row((law.replace("_", " "),), (Cell(len(of) - len(failed)), Cell(len(of)), Cell(said or None))))
-        columns = (Column("holds", "Holds"), Column("applies", "Applies to"), Column("otherwise", "Otherwise"))
-        table = Table("laws", "Laws over the catalogue", "How many methods each law applies to and holds for.", ("Law",), columns, tuple(rows))
-        return Section("laws", "Laws", asks, [self.keep(table)])
+        asks = "Which analytic properties are tested, for how many of the methods, and does each test notice a broken method?"
+        return Section("laws", "Laws", asks, [law_summary(self.inputs.papers.values(), self.keep)])
 
     def provenance(self) -> Section:
         asks = "What answered: code, machine, versions, pinned weights."
@@ -438,6 +423,8 @@ class Sections:
     def missing(self) -> Section:
         asks = "What this report cannot say, and why."
         pairs = [("Papers without a record", self.unseen())]
+        if self.inputs.stale:
+            pairs.append(("Records left out", f"{self.inputs.stale}, made by code or data that is no more; they stay in the store"))
         unscored = self.unscored()
         if not unscored.empty:
             names = sorted({f"{r.label} on {r.target} ({r.model}): {r.status}" for r in unscored.itertuples()})
@@ -446,11 +433,52 @@ class Sections:
         pairs.append(("Claims out of reach", "; ".join(f"{f.key}: {f.why or 'no reason given'}" for f in away) or "none"))
         pairs.append(("Not compared", "Published numbers of large networks: the networks here are small and their images are "
                       "8x8 digits; where a claim names a paper's number, the ledger says what was scaled."))  # fmt: skip
-        return Section("missing", "What is missing", asks, [Pairs(tuple(pairs))])
+        return Section("missing", "What is missing", asks, [Pairs(tuple(pairs)), *self.excluded()])
+
+    def excluded(self) -> list[object]:
+        """What the suite selected and could not ask."""
+        excluded = getattr(self.inputs.plan, "excluded", ())
+        if not excluded:
+            return []
+        rows = sorted({(each.what, each.table, each.reason) for each in excluded})
+        columns = (Column("table", "Table"), Column("reason", "Reason"))
+        made = tuple(Row((what,), (Cell(table), Cell(reason))) for what, table, reason in rows)
+        caption = "Combinations that the suite selects by traits and that cannot be run."
+        return [self.keep(Table("excluded", "Excluded combinations", caption, ("Combination",), columns, made))]
 
     def unseen(self) -> str:
         seen = set(self.frame.paper) | {finding.of_paper for finding in self.inputs.findings}
         return ", ".join(sorted(set(self.inputs.papers) - seen)) or "none"
+
+
+def law_summary(papers: Iterable[Paper], keep: Callable[[Table], Shown]) -> object:
+    """Law by law the cards of the catalogue that it applies to and the failures that cards declare."""
+    from importlib.util import find_spec
+
+    if find_spec("hypothesis") is None:
+        return Missing("The laws need the package hypothesis, which is not installed here: `pip install hypothesis`.")
+    from benchmarks.laws import laws
+
+    cards = {
+        kind: [card for paper in papers for card in getattr(paper, kind + "s")]
+        for kind in ("sampler", "objective", "likelihood", "transform")
+    }
+    rows = []
+    for name, law in sorted(laws().items()):
+        held = [card for card in cards.get(law.subject, ()) if law.applies(card)]
+        known = [f"{card.id}: {card.known_failures[name]}" for card in held if name in getattr(card, "known_failures", {})]
+        applies = Cell(len(held)) if law.subject in cards else Cell()
+        said = (Cell(law.subject), applies, Cell(len(law.mutants)), Cell("; ".join(known) or None))
+        rows.append(Row((name.replace("_", " "),), said))
+    columns = tuple(Column(*names) for names in (
+        ("subject", "About a"), ("applies", "Methods it applies to"), ("mutants", "Broken versions it rejects"),
+        ("known", "Declared failures"),
+    ))  # fmt: skip
+    caption = (
+        "Laws select themselves by what a card declares. They run as tests (`tox -e tests`), not as part of this page; a "
+        "declared failure that passes fails the tests too."
+    )
+    return keep(Table("laws", "Laws over the catalogue", caption, ("Law",), columns, tuple(rows)))
 
 
 def ledger_table(findings: Sequence[ledger.Finding], id: str = "claims") -> Table:
@@ -551,6 +579,12 @@ def checkpoint_table(entries: Sequence[dict[str, Any]]) -> Table:
                                                  else Cell(said.get("seed")) for column in columns)))  # fmt: skip
     caption = "What checkpoints.lock pins; `trilemma lock verify` compares the files, `trilemma lock train NAME` makes one again."
     return Table("checkpoints", "Pinned weights", caption, ("Name",), columns, tuple(rows))
+
+
+def named(key: dict[str, Any]) -> str:
+    """A group as its heading says it: target, network, and the network's dtype where it is not the usual one."""
+    network = "" if key["model"] == "exact" else f", network {key['model']}"
+    return key["target"] + network + (f" in {key['net_dtype']}" if key.get("net_dtype") not in ("", None, "float32") else "")
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,24 +124,25 @@ class Plan:
             found[cell.job.id] = max(cell.timeout_seconds, found.get(cell.job.id, 0.0))
         return found
 
-    def only(self, *, methods: str = "*", targets: str = "*", tables: str = "*") -> Plan:
-        """The cells that match these patterns (* and ?); UsageError if none does."""
-        cells = tuple(
-            cell
-            for cell in self.cells
-            if fnmatch(cell.job.method, methods) and fnmatch(cell.job.target, targets) and fnmatch(cell.table, tables)
-        )
+    def only(self, pattern: str) -> Plan:
+        """The cells whose method, paper, target, model or table matches (* and ?); UsageError if none does."""
+        cells = tuple(cell for cell in self.cells if any(fnmatch(name, pattern) for name in names_of(cell)))
         if not cells:
             raise UsageError(
-                f"methods, targets, tables: {methods!r}, {targets!r}, {tables!r} leave no cell of {self.suite!r}; "
+                f"only: {pattern!r} matches no method, paper, target, model or table of {self.suite!r}; "
                 f"`trilemma plan {self.suite}` lists them"
             )
-        return Plan(self.suite, self.about, cells, self.excluded, self.claims)
+        return replace(self, cells=cells)
 
     @property
     def digest(self) -> str:
         """sha256 of what is asked: jobs, tables, budgets, metrics."""
         return digest([[cell.job.id, cell.table, cell.budget, list(cell.metrics)] for cell in self.cells])
+
+
+def names_of(cell: Cell) -> tuple[str, ...]:
+    """What a cell can be chosen by."""
+    return cell.job.method, cell.job.method.split(".", 1)[0], cell.job.target, cell.job.model, cell.table
 
 
 def names() -> list[str]:
@@ -197,7 +199,7 @@ def chosen_models(select: Select) -> list[str]:
 
 
 def fits(card: Any, target: Any, model: str) -> bool:
-    """Whether a method of these traits can be meant on this target and model at all; whatever else fails has a reason."""
+    """Whether a method of these traits can be meant on this target and model at all; other misfits have a reason."""
     from benchmarks import problems
     from reference_impls import catalogue
 
@@ -254,8 +256,11 @@ def _within(cost, steps: int, budget: float) -> bool:
         return False
 
 
-def lengths(select: Select, card: Any, process: str, grid: str) -> Iterator[tuple[int | None, float | None, dict[str, Option]]]:
-    """(steps, budget, options) of the cells of one method on one path. Raises BadGrid."""
+Length = tuple[int | None, float | None, dict[str, Option]]  # steps, budget, options
+
+
+def lengths(select: Select, card: Any, process: str, grid: str) -> Iterator[Length]:
+    """Of the cells of one method on one path. Raises BadGrid."""
     if select.kind == "likelihood":
         yield None, None, {}
     elif card.nfe is None and select.adaptive:
@@ -294,24 +299,22 @@ def _cells_on(
     except ValueError as error:
         yield Excluded(what, select.name, str(error))
         return
-    for steps, budget, options in found:
-        for more in select.options:
-            if more.keys() - options_of(getattr(card, "sample", None) or card.log_prob, getattr(card, "needs", frozenset())).keys():
-                continue
-            for seed in select.seeds or [select.seed]:
-                fields = dict(
-                    kind=select.kind, method=card.id, options={**options, **more}, target=target, process=process, model=model,
-                    n=select.n, shards=select.shards, seed=seed, dtype=select.dtype,
-                    net_dtype=None if model == "exact" else select.net_dtype or "float32",
-                )  # fmt: skip
-                if select.kind != "likelihood":
-                    fields |= dict(grid=grid, steps=steps, start=select.start)
-                try:
-                    asked = job(**fields)
-                except UsageError as error:
-                    yield Excluded(what, select.name, str(error))
-                    break
-                yield Cell(asked, select.name, budget, tuple(select.metrics), select.timeout_seconds or limit)
+    known = options_of(getattr(card, "sample", None) or card.log_prob, getattr(card, "needs", frozenset()))
+    variants = [options for options in select.options if options.keys() <= known.keys()]
+    for (steps, budget, options), more, seed in product(found, variants, select.seeds or [select.seed]):
+        fields = dict(
+            kind=select.kind, method=card.id, options={**options, **more}, target=target, process=process, model=model,
+            n=select.n, shards=select.shards, seed=seed, dtype=select.dtype,
+            net_dtype=None if model == "exact" else select.net_dtype or "float32",
+        )  # fmt: skip
+        if select.kind != "likelihood":
+            fields |= dict(grid=grid, steps=steps, start=select.start)
+        try:
+            asked = job(**fields)
+        except UsageError as error:
+            yield Excluded(what, select.name, str(error))
+            continue
+        yield Cell(asked, select.name, budget, tuple(select.metrics), select.timeout_seconds or limit)
 
 
 def plan(suite: Suite, *, net_dtype: str | None = None) -> Plan:
@@ -331,7 +334,8 @@ def plan(suite: Suite, *, net_dtype: str | None = None) -> Plan:
                 cells.setdefault((found.job.id, found.table, found.budget), found)
             else:
                 excluded[found] = None
-    return Plan(suite.name, suite.about, tuple([*cells.values(), *_of_claims(suite)]), tuple(excluded), tuple(suite.claims))
+    whole = (*cells.values(), *_of_claims(suite))
+    return Plan(suite.name, suite.about, whole, tuple(excluded), tuple(suite.claims))
 
 
 def _known_metric(name: str, known: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """Records as one flat frame: a row per number, and a row per failure. Tables and plots read nothing else.
 
-A frame has the columns of COLUMNS. `label` is how a series is called everywhere: method id and options. A score's nfe,
+A frame has the columns of COLUMNS. `label` is how a method is called everywhere: id and options; `series` is the same, or
+the id alone for adaptive methods, whose tolerances take the place of steps. A score's nfe,
 vjps come from the record of its samples. A record that is not ok gives one row without a number: metric is that of the
 score, or "" where the samples themselves are missing.
 """
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from benchmarks.records import Record, Store
+    from benchmarks.jobs import Job
+    from benchmarks.records import Record
 
 COLUMNS = (
-    "kind", "paper", "method", "options", "label", "target", "process", "model", "grid", "steps", "nfe", "vjps", "metric",
+    "kind", "paper", "method", "options", "label", "series", "target", "process", "model", "grid", "steps", "nfe", "vjps", "metric",
     "value", "estimate", "low", "high", "n", "blocks", "level", "how", "status", "reason", "seed", "start", "dtype",
     "net_dtype", "size", "job", "record", "made_of", "seconds", "device", "hardware", "written", "commit",
 )  # fmt: skip
@@ -24,13 +26,25 @@ NO_SAMPLES = "none"  # what the score of a floor is a score of: the reference it
 ORDER = ["kind", "target", "process", "model", "label", "grid", "steps", "seed", "size", "metric", "value", "record"]
 
 
-def cells(store: Store, current: Callable[[Record], bool] | None = None) -> pd.DataFrame:
-    """All numbers of the store that count, in an order that does not depend on the order of its lines."""
+def cells(
+    records: Iterable[Record], *, adaptive: frozenset[str] = frozenset(),
+    declared: Callable[[Job], float | None] = lambda job: None,
+) -> pd.DataFrame:  # fmt: skip
+    """All numbers of these records, in an order that does not depend on theirs.
+
+    adaptive: ids of methods whose options set their cost; all their options make one series.
+    declared: the NFE of a job whose record has none, because it failed.
+    """
     import pandas as pd
 
-    counted = counting(store.records(), current)
-    made = {record.job.id: record for record in counted if record.score is None and record.kind != "timing"}
-    rows = [row for record in counted for row in _rows(record, made.get(record.job.id))]
+    records = list(records)
+    made = {record.job.id: record for record in records if record.score is None and record.kind != "timing"}
+    rows = [row for record in records for row in _rows(record, made.get(record.job.id))]
+    for row in rows:
+        row["series"] = row["method"] if row["method"] in adaptive else row["label"]
+    nfe = {record.job.id: declared(record.job) for record in records if record.score is None and record.status != "ok"}
+    for row in rows:
+        row["nfe"] = row["nfe"] if row["nfe"] is not None else nfe.get(row["job"])
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     for name in ("nfe", "vjps", "estimate", "low", "high", "level", "seconds"):
         frame[name] = frame[name].astype(float)

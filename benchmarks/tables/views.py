@@ -60,7 +60,9 @@ class Point(NamedTuple):
 
 def plain(value: Any, kind: type = float) -> Any:
     """A python number, or None for what is missing."""
-    return None if value is None or value != value or str(value) == "<NA>" else kind(value)
+    from pandas import isna
+
+    return None if isna(value) else kind(value)
 
 
 def cell(row: Any, **changes: Any) -> Cell:
@@ -88,13 +90,18 @@ def values_of(frame: pd.DataFrame, metric: str) -> list[str]:
 
 
 def series(frame: pd.DataFrame, value: str, x: str) -> dict[str, list[Point]]:
-    """label -> points in the order of x, which is a column of the frame."""
+    """series -> points in the order of x, which is a column of the frame."""
     rows = frame[(frame.value == value) & frame[x].notna() & (frame.kind != "floor")]
     found: dict[str, list[Point]] = {}
-    for row in rows.sort_values([x, "seed"], kind="stable").itertuples():
+    for row in rows.sort_values([x, "seed"], kind="stable").drop_duplicates(["series", "process", x]).itertuples():
         point = Point(float(getattr(row, x)), row.estimate, plain(row.low), plain(row.high), plain(row.n, int))
-        found.setdefault(row.label, []).append(point)
+        found.setdefault(row.series, []).append(point)
     return dict(sorted(found.items()))
+
+
+def varied(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The settings in which these jobs differ, beside method and steps: what a table must print to tell them apart."""
+    return tuple(name for name in ("process", "grid", "seed", "size") if frame[name].nunique() > 1)
 
 
 def failures(frame: pd.DataFrame) -> pd.DataFrame:
@@ -111,9 +118,9 @@ def methods(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def within(frame: pd.DataFrame, budget: int, below: float) -> pd.DataFrame:
-    """Per label the rows with the largest metered NFE in (below, budget]."""
+    """Per series the rows with the largest metered NFE in (below, budget]."""
     rows = frame[(frame.nfe <= budget) & (frame.nfe > below)]
-    return rows[rows.nfe == rows.groupby("label").nfe.transform("max")]
+    return rows[rows.nfe == rows.groupby("series").nfe.transform("max")]
 
 
 def spans(budgets: Sequence[int] = BUDGETS) -> list[tuple[int, float]]:
@@ -129,7 +136,7 @@ def by_budget(frame: pd.DataFrame, measure: Measure, *, id: str, caption: str, b
         columns.append(Column(f"nfe_{budget}", f"NFE {budget}", better=measure.better))
         for row in within(mine, budget, below).itertuples():
             note = f"NFE {row.nfe:g}" if row.nfe != budget else ""
-            found.setdefault((row.label, budget), cell(row, note=note))
+            found.setdefault((row.series, budget), cell(row, note=note))
     labels = sorted({label for label, _ in found})
     rows = [Row((label,), tuple(found.get((label, b), Cell()) for b in budgets)) for label in labels]
     floor = of_value(floor_rows(frame), measure.name, measure.metric)
@@ -143,7 +150,7 @@ def by_metric(
     """Methods x metrics at one NFE budget, with the metered NFE."""
     columns = [Column("nfe", "NFE"), *(Column(m.name, m.title, m.unit, m.better) for m in chosen)]
     mine = methods(frame)
-    parts = {m.name: within(of_value(mine, m.name, m.metric), budget, below).groupby("label") for m in chosen}
+    parts = {m.name: within(of_value(mine, m.name, m.metric), budget, below).groupby("series") for m in chosen}
     labels = sorted({label for groups in parts.values() for label in groups.groups})
     rows = []
     for label in labels:

@@ -92,6 +92,12 @@ def reference_plan(grid: Tensor, process: Process, *, std: float = 1.0) -> Plan:
     return Plan(t, back * variance_s / variance_t, kick, kick / g, back, spread)
 
 
+def reference_end(grid: Tensor, process: Process, std: float) -> float:
+    """Standard deviation of the noised reference at the grid's last time: std itself at t = 0."""
+    s = grid[-1].item()
+    return math.hypot(process.alpha(s) * std, process.sigma(s))
+
+
 class Path(NamedTuple):
     """Two sums along the path, [B] each: u.(v - u/2) dt, which is |u|^2 dt/2 in value, and the Ito sum u.z sqrt(dt)."""
 
@@ -168,7 +174,8 @@ def reference(
 ) -> Run:
     """PIS or DDS, by the process; memory is the Path. std 1: sigma^2 T of PIS and sigma of DDS in the official code."""
     run = simulate(reference_plan(grid, process, std=std), model, x, draws)
-    return run._replace(log_weight=log_density(run.x) - log_normal(run.x, std) - run.memory.cost - run.memory.ito)
+    work = log_normal(run.x, reference_end(grid, process, std)) + run.memory.cost + run.memory.ito
+    return run._replace(log_weight=log_density(run.x) - work)
 
 
 def cosine_betas(steps: int = 128, end: float = 6.4, *, offset: float = 0.008) -> Tensor:
@@ -226,7 +233,7 @@ def reference_kl(
 ) -> Tensor:
     """KL loss of PIS and DDS without the Ito sum, [B]; std as in `reference`."""
     run = simulate(reference_plan(grid, process, std=std), model, x, _given(noise, x, grid))
-    return run.memory.cost + log_normal(run.x, std) - log_density(run.x)
+    return run.memory.cost + log_normal(run.x, reference_end(grid, process, std)) - log_density(run.x)
 
 
 def reference_log_variance(
@@ -234,7 +241,8 @@ def reference_log_variance(
 ) -> Tensor:
     """W of PIS and DDS along detached paths, [B]; its variance is the loss."""
     run = simulate(reference_plan(grid, process, std=std), model, x, _given(noise, x, grid), torch.Tensor.detach)
-    return run.memory.cost + run.memory.ito + log_normal(run.x, std) - log_density(run.x)
+    end = reference_end(grid, process, std)
+    return run.memory.cost + run.memory.ito + log_normal(run.x, end) - log_density(run.x)
 
 
 class LogZ(NamedTuple):

@@ -13,12 +13,12 @@ CHUNK_BYTES = 64 * 2**20  # noise drawn ahead in one block never takes more than
 
 
 class Ahead:
-    """Draws in which the tags drawn ahead are looked up and all others pass through."""
+    """The draws of the step that is under way: tags drawn ahead are looked up, all others pass through."""
 
     __slots__ = ("draws", "step", "blocks", "first")
 
-    def __init__(self, draws: Draws, step: int, blocks: dict[str, Tensor], first: int):
-        self.draws, self.step, self.blocks, self.first = draws, step, blocks, first
+    def __init__(self, draws: Draws):
+        self.draws, self.step, self.blocks, self.first = draws, 0, {}, 0
 
     def at(self, *where: int) -> Draws:
         return self.draws.at(self.step, *where)
@@ -57,15 +57,12 @@ def drive(
     In step i, draws.normal(tag, like) is the draw at address (i,) and draws.at(j) the address (i, j).
     """
     meter = require(model, consumes, x.shape[0])
-    rows = rows_of(plan)
-    if not tags:
-        for i, row in enumerate(rows):
-            x, memory = step(x, row, memory, model=meter, draws=Ahead(draws, i, {}, 0))
-        return Run(x, meter.nfe, meter.vjps, None, memory)
-    chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags)))
+    rows, ahead = rows_of(plan), Ahead(draws)
+    chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags))) if tags else len(rows)
     for first in range(0, len(rows), chunk):
         here = range(first, min(first + chunk, len(rows)))
-        blocks = {tag: draws.block(here, tag, x) for tag in tags}
+        ahead.first, ahead.blocks = first, {tag: draws.block(here, tag, x) for tag in tags}
         for i in here:
-            x, memory = step(x, rows[i], memory, model=meter, draws=Ahead(draws, i, blocks, first))
+            ahead.step = i
+            x, memory = step(x, rows[i], memory, model=meter, draws=ahead)
     return Run(x, meter.nfe, meter.vjps, None, memory)

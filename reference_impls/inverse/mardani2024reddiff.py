@@ -1,4 +1,4 @@
-"""mardani2024reddiff - RED-Diff: restore by optimising one point, with the denoiser's residual as stochastic regulariser.
+"""mardani2024reddiff - RED-Diff: optimise one point, with the denoiser's residual as stochastic regulariser.
 
 Mardani, Song, Kautz, Vahdat, "A Variational Perspective on Solving Inverse Problems with Diffusion Models", ICLR 2024,
 arXiv:2305.04391. Official code: NVlabs/RED-diff (NVIDIA Source Code Licence, non-commercial; formulas only).
@@ -13,7 +13,7 @@ Step        D = D(alpha_t mu + sigma_t eps, t); as eps_hat - eps = (mu - D)/rho_
             + 2 zeta J^T A^T r/|r|, r = y - A D, e = (x_t - alpha_t D)/sigma_t, J = dD/dx_t, c2^2 = sigma_s^2 - c1^2,
             c1 = eta sigma_s sqrt(1 - exp(-2h)), h = lam_s - lam_t. Starts at alpha_t A^+ y + sigma_t z.
 Cost        RED-Diff: NFE = steps, no backward pass; stochastic; Adam ramps up by its bias correction. DPS: NFE = steps
-            and as many backward passes; deterministic for eta = 0. Neither has an order: neither converges to p(x0|y).
+            and as many backward passes; stochastic unless eta = 0. Neither has an order or converges to p(x0|y).
 Exact when  no dependence on the network's Jacobian. k = 0: the gradient stays in the range of A^T, A mu -> y. Gaussian
             prior N(c, S), "linear": E g = k/d (1-a)(a S + (1-a) I)^-1 (mu - c) + data term, a = alpha_t^2; with S -> 0
             it is k/d (mu - c) at every t. A penalised estimate of fixed weight: not the posterior mean, and blind to
@@ -209,13 +209,14 @@ def sample_dps(
     process: Process,
     draws: Draws,
     measurement: Any,
-    zeta: float = 0.1,
-    eta: float = 0.0,
+    zeta: float = 0.25,
+    eta: float = 1.0,
 ) -> Run:
     """DPS from grid[0] to grid[-1]. x [B,*D]; measurement as for RED-Diff.
 
-    zeta .1 (grad_term_weight, "0.1 for in2_20ff", the inpainting task), eta 0: dps.yaml of the RED-Diff repository; its
-    batch script runs both at 1, its test script tries zeta in {.1, .25, .5, 1, 2} and eta in {0, .5, 1}.
+    zeta .25, eta 1: the official DPS for inpainting (scale .5 on the norm, ancestral, 1,000 steps); the
+    RED-Diff repository has zeta .1 for inpainting and eta 0 (dps.yaml), both 1 in its batch script, and names zeta in
+    {.1, .25, .5, 1, 2} to try.
     """
     step = partial(dps_step, measurement=measurement.matching(x), zeta=zeta)
     tags = ("step",) if eta > 0 else ()
@@ -286,9 +287,13 @@ PAPER = Paper(
             needs=frozenset({"measurement"}),
             nfe=evaluations,
             vjps=evaluations,
+            stochastic=True,
             exact_on=frozenset({"delta"}),
             symmetric=frozenset({"rotation"}),
-            reduces=(Reduction({"zeta": 0.0}, "song2020ddim.ddim"),),
+            reduces=(
+                Reduction({"zeta": 0.0, "eta": 0.0}, "song2020ddim.ddim"),
+                Reduction({"zeta": 0.0, "eta": 1.0}, "ho2020ddpm.ancestral"),
+            ),
             baseline=True,
         ),
     ),

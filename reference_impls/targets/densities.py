@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reference_impls.core.process import Process
-from reference_impls.core.types import Base, Draws, Predictor, Time, expand
+from reference_impls.core.types import Base, Draws, Model, Predictor, Time, expand
 from reference_impls.targets import exact
 
 Coefficient = float | Tensor
@@ -39,25 +39,28 @@ class Density(Protocol):
     def sample(self, draws: Draws, like: Tensor) -> Tensor: ...
 
 
-def exact_control(target: Any, process: Process, base: Base = "noising", std: float = 1.0) -> Predictor:
-    """The optimal control (x [B,*D], t) -> g grad log p_t, less the score of N(0, std^2) noised for base "reference".
+def control_of_mean(model: Model, process: Process, base: Base = "noising", std: float = 1.0) -> Predictor:
+    """The optimal control (x [B,*D], t) -> g grad log p_t, less g times the reference's score for base "reference".
 
-    target has mean(x, alpha, sigma). With m the mean, grad log p_t = (alpha m - x) / sigma^2; the reference's mean is
-    alpha std^2 x / v, v = alpha^2 std^2 + sigma^2. g^2 = (alpha/sigma)^2 d rho^2/dt sigma^2, as noise enters x/alpha.
+    With m the mean, grad log p_t = (alpha m - x) / sigma^2; the reference is N(0, std^2 I) noised by the same process,
+    of variance v = alpha^2 std^2 + sigma^2. g^2 = alpha^2 d(rho^2)/dt, as x/alpha only gathers noise.
     """
-    model = exact(target, process)
 
     def predict(x: Tensor, t: Time) -> Tensor:
         alpha, sigma = process.alpha(t), process.sigma(t)
         alpha_rate, sigma_rate = process.rates(t)
         g = (2 * sigma * (alpha * sigma_rate - sigma * alpha_rate) / alpha) ** 0.5
-        scaled = model(x, t) * expand(g * alpha / sigma**2, x)
         known = g / sigma**2
         if base == "reference":
             known = known * (alpha * std) ** 2 / ((alpha * std) ** 2 + sigma**2)
-        return scaled - expand(known, x) * x
+        return expand(g * alpha / sigma**2, x) * model(x, t) - expand(known, x) * x
 
     return Predictor("control", predict)
+
+
+def exact_control(target: Any, process: Process, base: Base = "noising", std: float = 1.0) -> Predictor:
+    """The optimal control of a target that has mean(x, alpha, sigma)."""
+    return control_of_mean(exact(target, process), process, base, std)
 
 
 def folded_normal_mean(mean: float, std: float) -> float:

@@ -1,0 +1,359 @@
+"""Pinned weights: they are what the lock says, found, refused, fetched and trained as promised, and good enough."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks import checkpoints, data, recipes
+from reference_impls import catalogue, targets
+from reference_impls.core import fit, process
+from reference_impls.core.draws import Philox
+
+MEBIBYTE = 2**20
+DIGITS = ("digits-edm", "digits-fm")
+LETTERS = ("characters-absorbing", "characters-uniform")
+TINY = """
+task = "labels"
+data = "digits"
+[net]
+kind = "classifier"
+channels = 2
+width = 4
+[fit]
+steps = 12
+batch = 8
+rate = 1e-2
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    """An empty lock, cache and folder of checkpoints, and one recipe, `tiny`."""
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr(recipes, "FOLDER", tmp_path / "recipes")
+    monkeypatch.setattr(checkpoints, "LOCK", tmp_path / "checkpoints.lock")
+    monkeypatch.setattr(checkpoints, "COMMITTED", tmp_path / "checkpoints")
+    monkeypatch.setenv("TRILEMMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TRILEMMA_MIRROR", raising=False)
+    recipes.named.cache_clear()
+    yield tmp_path
+    recipes.named.cache_clear()
+
+
+# what is committed
+
+
+def test_every_checkpoint_is_what_the_lock_says():
+    assert checkpoints.names(), "checkpoints.lock pins nothing"
+    assert [verdict.says for verdict in checkpoints.verify() if verdict.ok is False] == []
+
+
+def test_committed_weights_are_small_and_all_pinned():
+    committed = {file.name: file.stat().st_size for file in checkpoints.COMMITTED.iterdir()}
+    pinned = {pinned.file: pinned.bytes for pinned in checkpoints.entries().values() if pinned.seed == 0}
+    assert committed == pinned
+    assert max(committed.values()) <= 2 * MEBIBYTE
+    assert sum(committed.values()) <= 12 * MEBIBYTE
+
+
+def test_every_recipe_has_its_checkpoint():
+    assert set(recipes.names()) <= set(checkpoints.names())
+
+
+def test_digits_are_the_data_that_the_networks_saw():
+    known = data.named("digits")
+    assert known.train.shape == (897, 1, 8, 8)
+    assert known.held_out.shape == (900, 1, 8, 8)
+    assert {checkpoints.entry(name).data_sha256 for name in (*DIGITS, checkpoints.CLASSIFIER)} == {known.digest}
+
+
+# how good they are: tables should speak of samplers, not of a bad net
+
+
+def frechet(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Plug-in Frechet distance of two samples, written out here: tr sqrt(S1 S2) by the eigenvalues of S1 S2."""
+    a, b = a.double(), b.double()
+    first, second = torch.cov(a.T), torch.cov(b.T)
+    roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    return ((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * roots).item()
+
+
+def test_the_classifier_generalises():
+    known, net = data.named("digits"), checkpoints.net(checkpoints.CLASSIFIER)
+    assert (net(known.held_out).argmax(1) == known.held_out_labels).double().mean() > 0.98
+    features = checkpoints.features()(known.held_out)
+    assert features.shape == (900, 48)
+    torch.testing.assert_close(net.last(features), net(known.held_out))
+
+
+@pytest.mark.parametrize(("name", "sampler"), [("digits-edm", "karras2022edm.heun"), ("digits-fm", "lipman2022fm.heun")])
+def test_digit_networks_are_within_three_noise_floors(name, sampler, device):
+    """Plug-in Frechet distance to the held-out half at 49 NFE and n = 900; the floor is the train half's."""
+    known, of = data.named("digits"), checkpoints.features(device=device)
+    floor = frechet(of(known.train), of(known.held_out))
+    card, own = catalogue.samplers()[sampler], recipes.named(name).own_process()
+    draws, like, grid = Philox(7, 900, device), torch.empty(900, 1, 8, 8, device=device), card.grid(25, own)
+    model = checkpoints.model(name, device=device)
+    with torch.no_grad():
+        run = card.sample(model, card.start(draws, like, grid, own, {}), grid, process=own, draws=draws)
+    assert run.nfe <= 50
+    assert frechet(of(run.x), of(known.held_out)) < 3 * floor
+    nearest = torch.cdist(run.x.flatten(1).double().cpu(), known.train.flatten(1)).min(1).values.median()
+    usual = torch.cdist(known.held_out.flatten(1), known.train.flatten(1)).min(1).values.median()
+    assert nearest > 0.8 * usual, "samples are copies of training images"
+
+
+def bound_of(name: str, x0: torch.Tensor, strata: int, device) -> torch.Tensor:
+    """Upper bound of -log p in nats per letter, [B]."""
+    own, model = recipes.named(name).own_process(), checkpoints.model(name, device=device)
+    bound = next(card for card in catalogue.likelihoods().values() if card.id.startswith("lou2024sedd."))
+    with torch.no_grad():
+        draws = Philox(3, len(x0), device)
+        return -bound.log_prob(model, x0.to(device), process=own, draws=draws, strata=strata) / x0.shape[1]
+
+
+def test_the_markov_network_is_near_its_entropy(device):
+    """Within 3% of the exact entropy per letter (claim a of lou2024sedd), up to 4 standard errors."""
+    source = targets.named("markov")
+    bound = bound_of("markov-absorbing", data.named("markov").held_out[:2000], 32, device)
+    error = bound.std().item() / len(bound) ** 0.5
+    assert bound.mean().item() - 4 * error < 1.03 * source.entropy() / source.shape[0]
+    assert bound.mean().item() + 4 * error > source.entropy() / source.shape[0]
+
+
+@pytest.mark.parametrize("name", LETTERS)
+def test_character_networks_know_more_than_pairs_of_letters(name, device):
+    """The bound on held-out modules lies below the entropy of a letter given the one before, counted on the same text."""
+    held_out = data.named("characters").held_out
+    pairs = torch.zeros(96, 96, dtype=torch.float64)
+    places = held_out[:, :-1].flatten(), held_out[:, 1:].flatten()
+    pairs.index_put_(places, torch.ones((), dtype=torch.float64), accumulate=True)
+    joint = pairs / pairs.sum()
+    given_one = -torch.xlogy(joint, joint).sum() + torch.xlogy(joint.sum(1), joint.sum(1)).sum()
+    assert bound_of(name, held_out[::45], 8, device).mean() < given_one
+
+
+# models
+
+
+def test_a_model_answers_alike_on_paths_of_equal_noise():
+    """D(alpha y; rho) is the same on every path: the EDM net on condot at t is that on ve-edm at t / (1 - t)."""
+    y, t = Philox(0, 4).normal("y", torch.empty(4, 1, 8, 8, dtype=torch.float64)), 0.4
+    own = checkpoints.model("digits-edm")(y, t / (1 - t))
+    there = checkpoints.model("digits-edm", process=process.named("condot"))((1 - t) * y, t)
+    torch.testing.assert_close(there, own, rtol=1e-5, atol=1e-5)
+    assert own.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_bfloat16_network_costs_little(name, device):
+    """2^-8 relative per operation, averaged: the mean moves by under .03 of the RMS of a digit."""
+    own = recipes.named(name).own_process()
+    x0 = data.named("digits").held_out[:64].float().to(device)
+    t = own.time_of_logsnr(torch.linspace(-2, 2, 64, dtype=torch.float64))
+    x = own.noised(x0, t, Philox(0, 64).normal("noise", x0))
+    full, low = (checkpoints.model(name, device=device, dtype=dtype)(x, t) for dtype in (torch.float32, torch.bfloat16))
+    assert low.dtype == torch.float32
+    assert not torch.equal(full, low)
+    assert (full - low).square().mean().sqrt() < 0.03 * x0.square().mean().sqrt()
+
+
+def test_a_network_without_parametrisation_is_no_model():
+    with pytest.raises(checkpoints.BadCheckpoint, match="checkpoint: 'digits-classifier' has no parametrisation"):
+        checkpoints.model(checkpoints.CLASSIFIER)
+
+
+def test_loading_moves_no_global_state():
+    before = torch.random.get_rng_state()
+    checkpoints.features()(data.named("digits").held_out[:2])
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# training
+
+
+def test_a_stopped_training_ends_in_the_same_file(workshop):
+    whole = checkpoints.train("tiny", every=3)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress, plan):
+        if progress.step == 6:
+            raise Stop
+
+    (workshop / "checkpoints" / whole.file).unlink()
+    with pytest.raises(Stop):
+        checkpoints.train("tiny", every=3, show=stop)
+    steps = []
+    again = checkpoints.train("tiny", every=3, show=lambda progress, plan: steps.append(progress.step))
+    assert steps == [9, 12], "it must go on where it was stopped"
+    assert again == whole
+    assert [verdict.ok for verdict in checkpoints.verify()] == [True]
+    recipe = recipes.named("tiny")
+    raw = recipe.untrained(0)
+    *_, last = fit.fit(raw, recipes.losses(recipe, raw, torch.device("cpu")), recipe.plan, seed=0)
+    stored = checkpoints.weights_of("tiny")
+    assert all(torch.equal(stored[name], value) for name, value in last.ema().items())  # the averaged weights are kept
+
+
+def test_other_seeds_are_pinned_but_lie_in_the_cache(workshop):
+    first, second = checkpoints.train("tiny"), checkpoints.train("tiny@2")
+    assert (second.recipe, second.seed, second.file) == ("tiny", 2, "tiny@2.safetensors")
+    assert first.sha256 != second.sha256
+    assert (workshop / "cache" / "checkpoints" / second.file).exists()
+    assert not (workshop / "checkpoints" / second.file).exists()
+    (workshop / "cache" / "checkpoints" / second.file).unlink()
+    assert {verdict.name: verdict.ok for verdict in checkpoints.verify()} == {"tiny": True, "tiny@2": None}
+
+
+def test_a_recipe_that_changed_after_training_is_reported(workshop):
+    checkpoints.train("tiny")
+    (workshop / "recipes" / "tiny.toml").write_text(TINY.replace("steps = 12", "steps = 13"))
+    recipes.named.cache_clear()
+    (verdict,) = checkpoints.verify()
+    assert verdict.ok is False
+    assert "trained by another version of recipes/tiny.toml" in verdict.says
+    (workshop / "recipes" / "tiny.toml").write_text(TINY.replace("width = 4", "width = 5"))
+    recipes.named.cache_clear()
+    with pytest.raises(checkpoints.BadCheckpoint, match="tiny.safetensors does not fit the network of recipes/tiny.toml"):
+        checkpoints.net("tiny")
+
+
+def test_comments_do_not_change_a_recipe(workshop):
+    before = recipes.named("tiny").sha256
+    (workshop / "recipes" / "tiny.toml").write_text("# a remark\n" + TINY)
+    recipes.named.cache_clear()
+    assert recipes.named("tiny").sha256 == before
+
+
+# what may go wrong
+
+
+def test_a_corrupted_file_is_refused_with_both_digests(workshop):
+    pinned = checkpoints.train("tiny")
+    file = workshop / "checkpoints" / pinned.file
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(checkpoints.BadCheckpoint) as error:
+        checkpoints.net("tiny")
+    mend = "restore it from git or train it again with `trilemma lock train tiny`"
+    assert all(part in str(error.value) for part in (str(file), found, pinned.sha256, mend))
+    assert "\n" not in str(error.value)
+    assert [verdict.ok for verdict in checkpoints.verify()] == [False]
+
+
+def test_a_missing_file_is_looked_for_in_mirror_and_cache(workshop, monkeypatch):
+    pinned = checkpoints.train("tiny")
+    file = workshop / "checkpoints" / pinned.file
+    content = file.read_bytes()
+    file.unlink()
+    with pytest.raises(checkpoints.BadCheckpoint, match=rf"{pinned.file} is missing .*{pinned.sha256}.*lock train tiny"):
+        checkpoints.net("tiny")
+    monkeypatch.setenv("TRILEMMA_MIRROR", str(workshop / "mirror"))
+    for place in ("mirror", "cache/checkpoints"):
+        there = workshop / place / pinned.file
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(content)
+        assert checkpoints.content_of("tiny") == content
+        there.unlink()
+
+
+def test_a_url_is_fetched_once_and_checked(workshop):
+    pinned = checkpoints.train("tiny")
+    file = workshop / "checkpoints" / pinned.file
+    (workshop / "served").mkdir()
+    file.rename(workshop / "served" / pinned.file)
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=workshop / "served")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{pinned.file}"
+        checkpoints.pin(replace(pinned, url=url))
+        assert hashlib.sha256(checkpoints.content_of("tiny")).hexdigest() == pinned.sha256
+        checkpoints.content_of("tiny")
+        assert asked == [f"/{pinned.file}"]
+        (workshop / "cache" / "checkpoints" / pinned.file).unlink()
+        (workshop / "served" / pinned.file).write_bytes(b"something else")
+        with pytest.raises(checkpoints.BadCheckpoint, match=f"expected {pinned.sha256}.*fetch it again from {url}"):
+            checkpoints.content_of("tiny")
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("nothing", recipes.BadRecipe, "recipe: 'nothing' is not known; expected one of tiny"),
+        ("tiny@x", checkpoints.BadCheckpoint, "checkpoint: 'tiny@x', expected <recipe> or <recipe>@<seed>"),
+    ],
+)
+def test_an_unknown_name_is_refused_in_one_line(workshop, name, error, says):
+    with pytest.raises(error, match=says):
+        checkpoints.train(name)
+    with pytest.raises(checkpoints.BadCheckpoint, match=rf"'{name}' is not in checkpoints.lock; expected one of none"):
+        checkpoints.net(name)
+
+
+def test_an_unreadable_lock_and_an_odd_recipe_are_named(workshop):
+    (workshop / "recipes" / "odd.toml").write_text(TINY + "momentum = 1\n[nett]\n")
+    with pytest.raises(recipes.BadRecipe, match="nett: unknown or missing in recipes/odd.toml"):
+        recipes.named("odd")
+    checkpoints.LOCK.write_text("[[checkpoint]\n")
+    with pytest.raises(checkpoints.BadCheckpoint, match=r"lock: .*checkpoints.lock cannot be read .*git checkout"):
+        checkpoints.names()
+
+
+def test_a_lock_survives_being_written_twice(workshop):
+    checkpoints.train("tiny")
+    first = checkpoints.LOCK.read_bytes()
+    for pinned in checkpoints.entries().values():
+        checkpoints.pin(pinned)
+    assert checkpoints.LOCK.read_bytes() == first
+
+
+# data
+
+
+def test_the_corpus_has_no_text_in_both_halves():
+    assert not set(data.CORPUS_TRAIN) & set(data.CORPUS_HELD_OUT)
+    known = data.named("characters")
+    assert known.train.shape[1] == known.held_out.shape[1] == 64
+    assert (int(known.train[:, 0].min()), int(known.train[:, 0].max())) == (0, 95)
+    text = data.text_of(known.held_out[0]) + data.text_of(known.held_out[1])
+    assert text == data.source_text(data.CORPUS_HELD_OUT)[:128]  # windows are disjoint and decode to the source
+
+
+def test_digests_see_every_change():
+    x = torch.arange(6.0).reshape(2, 3)
+    same = data.digest_of(x.T.contiguous().T)
+    assert same == data.digest_of(x)
+    others = [x.reshape(3, 2), x.double(), x + torch.eye(2, 3) * 1e-6]
+    assert len({same, *map(data.digest_of, others)}) == 4
+
+
+def test_halves_of_the_markov_data_share_no_draw():
+    known = data.named("markov")
+    assert not torch.equal(known.train, known.held_out)
+    table = targets.named("markov")
+    for half in (known.train, known.held_out):
+        scores = -table.log_prob(half)
+        error = scores.std() / len(scores) ** 0.5
+        assert (scores.mean() - table.entropy()).abs() < 5 * error
