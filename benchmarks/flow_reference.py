@@ -26,31 +26,36 @@ def is_closed(target: Any) -> bool:
     return callable(getattr(target, "flow", None))
 
 
-def reference_job(job: Job, t_end: float) -> Job:
-    """The job whose answer is the exact flow of `job`'s start states down to t_end; shared by all methods."""
-    grid = "power(7)" if t_end > 0 else "power(7)_to_zero"
+def reference_job(job: Job) -> Job:
+    """The job whose answer is the exact flow of `job`'s start states to its last time; shared by all methods."""
+    first, last = problems.span_of(job)
+    process = problems.process_of(job.process)
+    name = job.process
+    if first != process.t_max or last not in (0.0, process.t_min):
+        low = last or min(process.t_min, first / 2)
+        name = f"{job.process.partition('[')[0]}[{low},{first}]"
     return Job(
-        kind="reference", method="flow", target=job.target, process=job.process, grid=grid, steps=REFERENCE_STEPS,
-        n=job.n, shards=job.shards, seed=job.seed, dtype="float64", start="exact",
+        kind="reference", method="flow", target=job.target, process=name, steps=REFERENCE_STEPS,
+        grid="power(7)" if last > 0 else "power(7)_to_zero", n=job.n, shards=job.shards, seed=job.seed, start="exact",
     )  # fmt: skip
 
 
 def starts(job: Job, device: torch.device) -> list[Tensor]:
     """The shards' exact start states in the job's dtype."""
-    target = problems.target_of(job.target)
-    process = problems.process_of(job.process)
-    return [
-        problems.exact_start(
-            target, process, problems.draws_of(job, rows, device), problems.like_of(job, target, len(rows), device)
-        )
-        for rows in job.rows()
-    ]
+    target, process = problems.target_of(job.target), problems.process_of(job.process)
+    first, _ = problems.span_of(job)
+
+    def of(rows: range) -> Tensor:
+        draws, like = problems.draws_of(job, rows, device), problems.like_of(job, target, len(rows), device)
+        return problems.exact_start(target, process, first, draws, like)
+
+    return [of(rows) for rows in job.rows()]
 
 
-def closed_ends(job: Job, t_end: float) -> list[Tensor]:
+def closed_ends(job: Job) -> list[Tensor]:
     """End states of the closed flow, float64, from the job's own (rounded) start states."""
     target, process = problems.target_of(job.target), problems.process_of(job.process)
-    before, after = problems.levels(process, process.t_max), problems.levels(process, t_end)
+    before, after = (problems.levels(process, t) for t in problems.span_of(job))
     return [target.flow(x.double(), *before, *after) for x in starts(job, torch.device("cpu"))]
 
 

@@ -235,13 +235,23 @@ def start_of(
 ) -> Tensor:
     """State at grid[0]. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them."""
     if job.start == "exact":
-        return exact_start(target, process, draws, like)
+        return exact_start(target, process, grid[0].item(), draws, like)
     return card.start(draws, like, grid, process, aids)
 
 
-def exact_start(target: Any, process: Any, draws: Philox, like: Tensor) -> Tensor:
-    """A draw from the marginal at t_max: alpha x0 + sigma eps."""
-    return process.noised(target.sample(draws, like), process.t_max, draws.normal("start", like))
+def exact_start(target: Any, process: Any, t: float, draws: Philox, like: Tensor) -> Tensor:
+    """A draw from the marginal at t, where the grid begins: alpha x0 + sigma eps, the same x0 and eps for all t."""
+    return process.noised(target.sample(draws, like), t, draws.normal("start", like))
+
+
+def span_of(job: Job) -> tuple[float, float]:
+    """First and last time of a job's grid; a floor and a reference name a grid that ends where their jobs' grids do."""
+    target = target_of(job.target)
+    process = process_of(job.process, letters_of(target))
+    if job.kind in ("floor", "reference"):
+        return process.t_max, 0.0 if job.grid.endswith("_to_zero") else process.t_min
+    grid = grid_of(job.grid, job.steps, method_of(job.kind, job.method), process)
+    return grid[0].item(), grid[-1].item()
 
 
 def points_of(target: Any, rows: range, draws: Philox, like: Tensor) -> Tensor:

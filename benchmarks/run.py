@@ -54,7 +54,8 @@ def sampled(job: Job, device: torch.device) -> Answer:
             parts["log_weight"].append(run.log_weight.detach().cpu())
     whole = {name: torch.cat(found) for name, found in parts.items() if found}
     finite(whole["x"], "samples")
-    values: dict[str, Value] = {"nfe": nfe / job.n, "vjps": vjps / job.n, "n": job.n, "t_end": grid[-1].item()}
+    values: dict[str, Value] = {"nfe": nfe / job.n, "vjps": vjps / job.n, "n": job.n}
+    values |= {"t_start": grid[0].item(), "t_end": grid[-1].item()}
     return values, kept(job, whole)
 
 

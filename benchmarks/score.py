@@ -27,23 +27,11 @@ def floor_job(job: Job) -> Job | None:
     """The noise floor that stands beside a sample job: the same for all methods of a table. None for other kinds."""
     if job.kind != "sample":
         return None
-    common = dict(target=job.target, n=job.n, shards=job.shards, seed=job.seed)
-    if job.start == "exact":
-        return Job(kind="floor", method="target", **common, process=job.process, start="exact", grid=_end_of(job))
-    return Job(kind="floor", method="target", **common)
-
-
-def t_end_of(job: Job) -> float:
-    """Last time of a sample job's grid; of a floor's, which names a grid that ends where its job's does."""
-    target = problems.target_of(job.target)
-    process = problems.process_of(job.process, problems.letters_of(target))
-    if job.kind != "sample":
-        return 0.0 if job.grid.endswith("_to_zero") else process.t_min
-    return problems.grid_of(job.grid, job.steps, problems.method_of(job.kind, job.method), process)[-1].item()
-
-
-def _end_of(job: Job) -> str:
-    return "t_to_zero" if t_end_of(job) == 0 else "t"
+    common = dict(kind="floor", method="target", target=job.target, n=job.n, shards=job.shards, seed=job.seed)
+    if job.start != "exact":
+        return Job(**common)
+    end = "t" if problems.span_of(job)[1] > 0 else "t_to_zero"
+    return Job(**common, process=job.process, start="exact", grid=end)
 
 
 def traits_of(job: Job) -> frozenset[str]:
@@ -106,7 +94,7 @@ def needs_reference(job: Job, chosen: Sequence[Metric]) -> bool:
 
 
 def reference_for(job: Job) -> Job:
-    return flow_reference.reference_job(job, t_end_of(job))
+    return flow_reference.reference_job(job)
 
 
 @cache
@@ -228,11 +216,11 @@ class Scorer:
     def _end(self, job: Job) -> tuple[float, float]:
         if job.start != "exact":
             return 1.0, 0.0
-        return problems.levels(problems.process_of(job.process), t_end_of(job))
+        return problems.levels(problems.process_of(job.process), problems.span_of(job)[1])
 
     def _ends(self, job: Job, reference: Record | None, sizes: list[int]) -> dict[str, Any]:
         if flow_reference.is_closed(problems.target_of(job.target)):
-            return {"ends": flow_reference.closed_ends(job, t_end_of(job))}
+            return {"ends": flow_reference.closed_ends(job)}
         if reference is None:
             return {}
         found = self.store.tensors(reference)

@@ -94,7 +94,7 @@ def test_the_classifier_generalises():
     torch.testing.assert_close(net.last(features), net(known.held_out))
 
 
-@pytest.mark.parametrize(("name", "sampler"), [("digits-edm", "karras2022edm.heun"), ("digits-fm", "lipman2022fm.heun")])
+@pytest.mark.parametrize(("name", "sampler"), zip(DIGITS, ("karras2022edm.heun", "lipman2022fm.heun"), strict=True))
 def test_digit_networks_are_within_three_noise_floors(name, sampler, device):
     """Plug-in Frechet distance to the held-out half at 49 NFE and n = 900; the floor is the train half's."""
     known, of = data.named("digits"), checkpoints.features(device=device)
@@ -131,7 +131,7 @@ def test_the_markov_network_is_near_its_entropy(device):
 
 @pytest.mark.parametrize("name", LETTERS)
 def test_character_networks_know_more_than_pairs_of_letters(name, device):
-    """The bound on held-out modules lies below the entropy of a letter given the one before, counted on the same text."""
+    """The bound on held-out modules lies below the entropy of a letter given the one before, counted there."""
     held_out = data.named("characters").held_out
     pairs = torch.zeros(96, 96, dtype=torch.float64)
     places = held_out[:, :-1].flatten(), held_out[:, 1:].flatten()
@@ -224,7 +224,7 @@ def test_a_recipe_that_changed_after_training_is_reported(workshop):
     assert "trained by another version of recipes/tiny.toml" in verdict.says
     (workshop / "recipes" / "tiny.toml").write_text(TINY.replace("width = 4", "width = 5"))
     recipes.named.cache_clear()
-    with pytest.raises(checkpoints.BadCheckpoint, match="tiny.safetensors does not fit the network of recipes/tiny.toml"):
+    with pytest.raises(checkpoints.BadCheckpoint, match="tiny.safetensors does not fit the network of recipes/"):
         checkpoints.net("tiny")
 
 
@@ -258,7 +258,7 @@ def test_a_missing_file_is_looked_for_in_mirror_and_cache(workshop, monkeypatch)
     file = workshop / "checkpoints" / pinned.file
     content = file.read_bytes()
     file.unlink()
-    with pytest.raises(checkpoints.BadCheckpoint, match=rf"{pinned.file} is missing .*{pinned.sha256}.*lock train tiny"):
+    with pytest.raises(checkpoints.BadCheckpoint, match=rf"{pinned.file} is missing .*{pinned.sha256}.*train tiny"):
         checkpoints.net("tiny")
     monkeypatch.setenv("TRILEMMA_MIRROR", str(workshop / "mirror"))
     for place in ("mirror", "cache/checkpoints"):

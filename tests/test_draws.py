@@ -67,7 +67,10 @@ def test_a_draw_is_the_documented_function_of_its_address(seed, sample, i, j, el
     assert abs(found - z) <= 4e-15 * (1 + abs(z))
 
 
-@given(st.permutations(range(6)), st.integers(1, 7), st.sampled_from([(), (3,), (2, 5)]), st.sampled_from([2**14, 2, 1]))
+addresses = st.sampled_from([(), (3,), (2, 5)])
+
+
+@given(st.permutations(range(6)), st.integers(1, 7), addresses, st.sampled_from([2**14, 2, 1]))
 def test_neither_batch_nor_order_nor_pass_size_changes_a_draw(order, width, where, lanes):
     whole = Philox(9, range(100, 106)).at(*where)
     like = torch.empty(6, width, dtype=torch.float64)
@@ -91,7 +94,8 @@ def test_block_equals_the_single_draws(first, length, stride, shape):
             assert found.shape == (length, *shape) and found.dtype == dtype
             for row, i in zip(found, span, strict=True):
                 assert torch.equal(row, source.at(i).normal("step", like))
-    assert torch.equal(Philox(1, 3).block(2, "s", torch.empty(3, 2)), Philox(1, 3).block(range(2), "s", torch.empty(3, 2)))
+    source, like = Philox(1, 3), torch.empty(3, 2)
+    assert torch.equal(source.block(2, "s", like), source.block(range(2), "s", like))
 
 
 def test_an_address_grows_and_all_parts_of_it_matter():
@@ -222,7 +226,7 @@ def test_a_draw_is_cheap():
 
 
 def test_impulses_give_the_law_of_an_autoregression():
-    """x <- a x + b z1 + c z2 with z2 the noise of the step before (z1 of address i - 1 is used twice: it must add up)."""
+    """x <- a x + b z + c (z of the step before): each noise is used twice, and its two effects must add up."""
     a, b, c, steps = 0.8, 0.5, -0.3, 6
 
     def run(x, draws):

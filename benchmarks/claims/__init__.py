@@ -1,0 +1,178 @@
+"""The claims ledger: what papers claim, frozen as experiments with an estimand, a margin and jobs, and what came out.
+
+Each module here is named after a paper's key and lists its claims in ``CLAIMS``. A claim's `judge` is a pure function
+of records: it sees values of scored jobs and nothing else. Its interval is at level 1 - 0.05/(claims of that paper).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from benchmarks.statistics import ClaimKind, Direction, Interval, claim_level, verdict
+
+if TYPE_CHECKING:
+    from benchmarks.jobs import Job
+    from benchmarks.records import Record, Store
+    from benchmarks.report.ledger import Finding
+
+Grade = Literal["E", "A", "S", "C"]
+
+
+class Missing(Exception):
+    """A claim cannot be judged from these records; the message says which job is missing or failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A frozen claim. It is reproduced if its estimand lies on the `direction` side of `margin`.
+
+    key: <paper>/<sentence>; says: in our own words; locus: where it stands in the paper, with the mark of our source.
+    kind: of statistics.ClaimKind; evidence: E exact identity, A analytic target, S small trained nets (>= 3 seeds),
+    C the authors' checkpoint. paper_number: what the paper (or who else) prints; scaled: what is smaller here;
+    transfer: why it should carry over ("exact", "strong", "weak"); estimand: what is estimated, with its unit.
+    jobs: what must have run; metrics: what scores them; judge(evidence) -> an Interval, or a float that is exact.
+    missing: for a claim that cannot be run here, what is missing and the nearest claim in reach.
+    """
+
+    key: str
+    says: str
+    locus: str
+    kind: ClaimKind
+    evidence: Grade
+    estimand: str
+    direction: Direction = "above"
+    margin: float = 0.0
+    paper_number: str = ""
+    scaled: str = "nothing"
+    transfer: Literal["exact", "strong", "weak"] = "exact"
+    jobs: Callable[[], Sequence[Job]] = tuple
+    metrics: tuple[str, ...] = ()
+    judge: Callable[[Evidence], Interval | float] | None = None
+    missing: str | None = None
+
+    @property
+    def paper(self) -> str:
+        return self.key.split("/", 1)[0]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the records say of a claim's jobs. level: that at which intervals are wanted."""
+
+    level: float
+    samples: Mapping[str, Record]  # by job id
+    scores: Mapping[tuple[str, str], Record]  # by (job id, metric)
+    used: dict[str, Record] = field(default_factory=dict)
+
+    def record(self, job: Job) -> Record:
+        found = self.samples.get(job.id)
+        return self._good(found, f"{job}")
+
+    def value(self, job: Job, name: str, metric: str | None = None) -> Interval | float:
+        """A value of the job's score by `metric` (by default the one called `name`), or of the job itself ("nfe")."""
+        found = self.scores.get((job.id, metric or name))
+        record = self.record(job) if found is None and name in getattr(self.samples.get(job.id), "values", {}) else None
+        record = record or self._good(found, f"{metric or name} of {job}")
+        if name not in record.values:
+            raise Missing(f"{name} of {job}: not among its values {', '.join(sorted(record.values))}")
+        return record.values[name]
+
+    def number(self, job: Job, name: str, metric: str | None = None) -> float:
+        """The same as a plain number: an interval's estimate."""
+        found = self.value(job, name, metric)
+        return found.estimate if isinstance(found, Interval) else float(found)
+
+    def _good(self, record: Record | None, what: str) -> Record:
+        if record is None:
+            raise Missing(f"{what}: no record; `trilemma run default` and, where networks are trained, `trilemma run claims`")
+        if record.status != "ok":
+            raise Missing(f"{what}: {record.status}, {record.reason}")
+        self.used[record.id] = record
+        return record
+
+
+@cache
+def claims() -> dict[str, Claim]:
+    """key -> claim, of every module in this folder."""
+    found: dict[str, Claim] = {}
+    for file in pkgutil.iter_modules(__path__):
+        for claim in importlib.import_module(f"{__name__}.{file.name}").CLAIMS:
+            if claim.paper != file.name.replace("_", "-") or claim.key in found:
+                raise ValueError(f"claim: {claim.key!r} in {file.name}.py, expected a new key that begins with the paper's")
+            found[claim.key] = claim
+    return found
+
+
+def of_paper(paper: str) -> list[Claim]:
+    return [claim for claim in claims().values() if claim.paper == paper]
+
+
+def judge(store: Store) -> list[Finding]:
+    """A finding for every claim there is, from the records that count; reference records answer where no others do."""
+    samples, scores, dated = _by_job(store)
+    return [_finding(claim, samples, scores, dated) for claim in claims().values()]
+
+
+def _by_job(store: Store) -> tuple[dict[str, Record], dict[tuple[str, str], Record], set[str]]:
+    """Records that today's code would answer with, else committed ones; and the ids of the latter kind."""
+    from benchmarks.score import is_current
+
+    asked = {job.id for claim in claims().values() for job in claim.jobs()}
+    samples: dict[str, Record] = {}
+    scores: dict[tuple[str, str], Record] = {}
+    dated: set[str] = set()
+    ranked = sorted((r for r in store.records() if r.job.id in asked), key=lambda record: (not is_current(record), record.written))
+    for record in ranked:
+        key = record.job.id if record.score is None else (record.job.id, record.score.metric)
+        kept = samples if record.score is None else scores
+        if key not in kept or (kept[key].status != "ok" and record.status == "ok"):
+            kept[key] = record
+            if not is_current(record):
+                dated.add(record.id)
+    return samples, scores, dated
+
+
+def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, Record], dated: Iterable[str]) -> Finding:
+    from benchmarks.report.ledger import Finding
+
+    siblings = len(of_paper(claim.paper))
+    evidence = Evidence(claim_level(siblings), samples, scores)
+    found, missing = None, claim.missing
+    if missing is None:
+        try:
+            found = claim.judge(evidence)
+        except Missing as reason:
+            missing = str(reason)
+    outcome = verdict(
+        found, kind=claim.kind, claims_of_paper=siblings, direction=claim.direction, margin=claim.margin, missing=missing
+    )
+    number = dict(estimate=float(found)) if isinstance(found, float) else {}
+    if isinstance(found, Interval):
+        number = dict(
+            estimate=found.estimate, low=found.low, high=found.high, level=found.level, n=found.n, method=found.method
+        )
+    old = [record for id, record in evidence.used.items() if id in set(dated)]
+    return Finding(
+        key=claim.key, says=claim.says, outcome=outcome.outcome, why=outcome.why, paper=claim.paper, locus=claim.locus,
+        kind=claim.kind, grade=claim.evidence, paper_number=claim.paper_number, scaled=claim.scaled,
+        transfer=claim.transfer, estimand=claim.estimand, direction=claim.direction, margin=claim.margin,
+        settles=outcome.settles, records=tuple(sorted(evidence.used)),
+        made=max((record.written for record in old), default=""),
+        commit=", ".join(sorted({record.commit[:10] for record in old})), **number,
+    )  # fmt: skip
+
+
+def paired_over(
+    evidence: Evidence, name: str, ours: Sequence[Job], theirs: Sequence[Job], *, metric: str | None = None,
+    change: Callable[[float], float] = float,
+) -> Interval:  # fmt: skip
+    """t interval of change(value of ours) - change(value of theirs), job by job: pairs share seed, start and reference."""
+    from benchmarks.statistics import paired_difference
+
+    first, second = ([change(evidence.number(job, name, metric)) for job in jobs] for jobs in (ours, theirs))
+    return paired_difference(first, second, evidence.level, n=ours[0].n)

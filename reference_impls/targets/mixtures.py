@@ -207,10 +207,12 @@ def _double(value: Coefficient) -> Coefficient:
     return value.double() if isinstance(value, Tensor) else value
 
 
-def orthogonal(d: int, seed: int) -> Tensor:
-    """A rotation drawn uniformly from O(d), float64 [d,d]: QR of Philox normals, signs fixed, so alike everywhere."""
+def rotation(d: int, seed: int) -> Tensor:
+    """A rotation drawn uniformly from SO(d), float64 [d,d]: QR of Philox normals, signs fixed, so alike everywhere."""
     q, r = torch.linalg.qr(Philox(seed, d).normal("rotation", torch.empty(d, d, dtype=torch.float64)))
-    return q * r.diagonal().sign()
+    q = q * r.diagonal().sign()
+    q[:, 0] *= torch.linalg.det(q).sign()
+    return q
 
 
 def _column(*values: float) -> Tensor:
@@ -227,13 +229,13 @@ def product_of_g3(scales: Tensor, seed: int, name: str) -> Product:
     one = g3()
     d = scales.shape[0]
     return Product(
-        name, one.weights.expand(3, d), one.means * scales, one.variances * scales**2, orthogonal(d, seed)
+        name, one.weights.expand(3, d), one.means * scales, one.variances * scales**2, rotation(d, seed)
     )  # fmt: skip
 
 
 def product_2d() -> Product:
     """Nine modes, unlike in the two directions, turned off the axes."""
-    return product_of_g3(torch.tensor([1.0, -0.6], dtype=torch.float64), 2, "product-2d")
+    return product_of_g3(torch.tensor([1.0, -0.6], dtype=torch.float64), 6, "product-2d")
 
 
 def product_64d() -> Product:

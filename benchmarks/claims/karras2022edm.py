@@ -1,0 +1,85 @@
+"""Claims about karras2022edm. Euler in its frame is DDIM on ve-edm (a reduction law), so that sampler stands for it."""
+
+import math
+
+from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.jobs import Job, job
+from benchmarks.statistics import Interval
+
+HEUN, EULER = "karras2022edm.heun", "song2020ddim.ddim"
+
+
+def g3(method: str, steps: int, grid: str = "power(7)") -> list[Job]:
+    """Error against the exact flow from sigma 80 to .002 for 256 exact starts under each of 10 seeds."""
+    return [
+        job(kind="sample", method=method, target="g3", process="ve-edm", grid=grid, steps=steps, n=256, shards=10,
+            seed=seed, start="exact")
+        for seed in range(10)
+    ]  # fmt: skip
+
+
+def _log_ratio(ours: list[Job], theirs: list[Job]):
+    def judge(evidence: Evidence) -> Interval:
+        return paired_over(evidence, "flow_error", ours, theirs, change=math.log)
+
+    return judge
+
+
+def _claim(sentence: str, ours: tuple, theirs: tuple, **fields) -> Claim:
+    return Claim(
+        key=f"karras2022edm/{sentence}", evidence="A", metrics=("flow_error",),
+        jobs=lambda: [*g3(*ours), *g3(*theirs)],
+        judge=lambda evidence: _log_ratio(g3(*ours), g3(*theirs))(evidence), **fields,
+    )  # fmt: skip
+
+
+CLAIMS = (
+    _claim(
+        "heun-needs-an-eighth-of-euler-s-evaluations",
+        (HEUN, 62), (EULER, 1000),
+        says="Heun on the power(7) grid with 124 evaluations is at least as exact as Euler with 1,000.",
+        locus="section 3 and figure 2 of the paper; claim a of the card",
+        kind="ratio",
+        direction="below",
+        paper_number="G3: 3.26e-3 at 120 evaluations against 3.41e-3 at 1,000 [derived]",
+        scaled="images to a one-dimensional mixture with an exact denoiser; FID to the RMS error against the exact flow",
+        transfer="strong",
+        estimand="log of (RMS error of Heun at 124)/(RMS error of Euler at 1,000), mean over 10 seeds of n = 256",
+    ),
+    _claim(
+        "heun-loses-at-six-evaluations",
+        (HEUN, 3), (EULER, 6),
+        says="Below about a dozen evaluations Heun is worse than Euler: the paper's advantage does not reach so far.",
+        locus="no statement of the paper; claim a of the card sets this limit",
+        kind="negative",
+        paper_number="G3: 2.55 against .376 at 6 evaluations [derived]; CIFAR-10 FID 319.87 against 66.76 at 4 [text, third party]",
+        scaled="images to a one-dimensional mixture with an exact denoiser",
+        transfer="strong",
+        estimand="log of (RMS error of Heun at 6)/(RMS error of Euler at 6), mean over 10 seeds of n = 256",
+    ),
+    _claim(
+        "exponent-2-is-far-worse-than-7",
+        (HEUN, 17, "power(2)"), (HEUN, 17, "power(7)"),
+        says="With 18 grid points the exponent 2 of the time grid is at least twice as inexact as 7.",
+        locus="appendix D.1 and figure 13 of the paper [recall]; claim b of the card",
+        kind="threshold",
+        margin=math.log(2),
+        paper_number="G3: .133 at exponent 2 against .0415 at 7 [derived]",
+        scaled="truncation error on images to the error against the exact flow on a one-dimensional mixture",
+        transfer="strong",
+        estimand="log of (RMS error at exponent 2)/(RMS error at exponent 7), mean over 10 seeds of n = 256",
+    ),
+    _claim(
+        "exponents-5-to-10-are-alike",
+        (HEUN, 17, "power(5)"), (HEUN, 17, "power(10)"),
+        says="Around its minimum the error hardly depends on the exponent: 5 and 10 differ by less than 10 %.",
+        locus="appendix D.1 of the paper [recall]; claim b of the card",
+        kind="invariance",
+        direction="within",
+        margin=0.1,
+        paper_number="G3: .0415, .0409, .0426 at exponents 5, 7, 10 [derived]",
+        scaled="truncation error on images to the error against the exact flow on a one-dimensional mixture",
+        transfer="strong",
+        estimand="log of (RMS error at exponent 5)/(RMS error at exponent 10), mean over 10 seeds of n = 256",
+    ),
+)  # fmt: skip
