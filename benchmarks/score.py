@@ -151,6 +151,7 @@ class Scorer:
     def __init__(self, store: Store, device: str):
         self.store, self.device = store, device
         self._contexts: dict[str, Context] = {}
+        self._flows: dict[str, dict[str, Any]] = {}
 
     def score(self, job: Job, record: Record | None, reference: Record | None, names: Sequence[str]) -> list[Record]:
         """One appended record per metric: of `record`'s samples, or of the floor where record is None."""
@@ -179,13 +180,10 @@ class Scorer:
         if record and "x" not in tensors:
             raise ValueError("samples: only their moments were kept, expected the states; ask for a smaller n")
         sizes = [len(rows) for rows in job.rows()]
-        shards = list(tensors["x"].split(sizes)) if record else []
-        parts: dict[str, Any] = {"start": self._starts(job), "end": self._end(job)}
-        if "exact_flow" in traits_of(job):
-            parts |= self._ends(job, reference, sizes)
+        parts: dict[str, Any] = self._flow(job, reference) | self._groups(job)
         if "log_weight" in tensors:
             parts["log_weight"] = list(tensors["log_weight"].split(sizes))
-        return replace(self._shared(job), **parts, **self._groups(job)), shards
+        return replace(self._shared(job), **parts), list(tensors["x"].split(sizes)) if record else []
 
     def _shared(self, job: Job) -> Context:
         """What all jobs on one target and seed share."""
@@ -207,24 +205,23 @@ class Scorer:
             self._contexts[key] = Context(**parts)
         return self._contexts[key]
 
-    def _starts(self, job: Job) -> list[Tensor]:
-        if job.start == "exact":
-            return flow_reference.starts(job, torch.device("cpu"))
-        target = problems.target_of(job.target)  # only their sizes and shapes are used
-        return [problems.like_of(job, target, len(rows), torch.device("cpu")) for rows in job.rows()]
-
-    def _end(self, job: Job) -> tuple[float, float]:
-        if job.start != "exact":
-            return 1.0, 0.0
-        return problems.levels(problems.process_of(job.process), problems.span_of(job)[1])
-
-    def _ends(self, job: Job, reference: Record | None, sizes: list[int]) -> dict[str, Any]:
-        if flow_reference.is_closed(problems.target_of(job.target)):
-            return {"ends": flow_reference.closed_ends(job)}
-        if reference is None:
-            return {}
-        found = self.store.tensors(reference)
-        return {"ends": list(found["x"].split(sizes)), "coarse_ends": list(found["coarse"].split(sizes))}
+    def _flow(self, job: Job, reference: Record | None) -> dict[str, Any]:
+        """Start states, the law at the end, and the ends of the exact flow: shared by all methods on one path."""
+        target, cpu = problems.target_of(job.target), torch.device("cpu")
+        if job.start != "exact":  # a floor takes sizes and shapes from its start states, and nothing else
+            return {"start": [problems.like_of(job, target, len(rows), cpu) for rows in job.rows()]}
+        span = problems.span_of(job)
+        key = digest([job.target, job.process, span, job.n, job.shards, job.seed, job.dtype])
+        if key not in self._flows:
+            end = problems.levels(problems.process_of(job.process), span[1])
+            self._flows[key] = {"start": flow_reference.starts(job, cpu), "end": end}
+            if flow_reference.is_closed(target):
+                self._flows[key]["ends"] = flow_reference.closed_ends(job)
+        if flow_reference.is_closed(target) or reference is None:
+            return self._flows[key]
+        sizes, found = [len(rows) for rows in job.rows()], self.store.tensors(reference)
+        ends = {"ends": list(found["x"].split(sizes)), "coarse_ends": list(found["coarse"].split(sizes))}
+        return {**self._flows[key], **ends}
 
     def _groups(self, job: Job) -> dict[str, Any]:
         target = problems.target_of(job.target)

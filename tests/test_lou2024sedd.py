@@ -209,6 +209,19 @@ def test_5_log_prob_is_an_unbiased_estimate_of_the_bound(process):
     assert error.max() < 5.3  # false alarm 1e-6 over nine means
 
 
+def test_log_prob_puts_one_time_in_each_stratum(monkeypatch):
+    process, model = LOG_LINEAR[0].between(1e-5, 0.8), exact_ratio(joint_3x3(), LOG_LINEAR[0])
+    x0, strata = sequences(3, 2), 25
+    for value, integral, slack in ((torch.ones_like, 0.8, 1e-14), (torch.clone, 0.32, 0.32 / strata)):
+        monkeypatch.setattr(lou2024sedd, "loss", lambda m, x, t, x_t, *, process, value=value: value(t))
+        found = lou2024sedd.log_prob(model, x0, process=process, draws=Philox(0, 9), strata=strata, prior=False)
+        assert (found + integral).abs().max() <= slack
+    with_prior = lou2024sedd.log_prob(model, x0, process=process, draws=Philox(0, 9), strata=strata)
+    expected = terminal(process, torch.full((9,), 1 / 9, dtype=torch.float64))
+    assert torch.allclose(found - with_prior, expected, rtol=0, atol=1e-14)
+    assert expected.min() > 0.01
+
+
 def test_the_terminal_term_is_exact_on_the_uniform_graph_and_left_out_on_the_absorbing_one():
     x0 = sequences(3, 2)
     uniform, absorbing = LOG_LINEAR

@@ -64,7 +64,8 @@ def test_flow_of_g3_is_the_ode_of_a_high_accuracy_solver(name, ends):
 def test_flow_of_one_component_is_the_gaussian_flow():
     line, plane = isotropic(torch.tensor([0.3], dtype=torch.float64), 0.49), targets.named("gaussian-2d")
     one = Product("one", *(torch.tensor([[v]], dtype=torch.float64) for v in (1.0, 0.3, 0.49)))
-    turned = Product("turned", torch.ones(1, 2).double(), (plane.mu @ plane.basis)[None], plane.variances[None], plane.basis)
+    straight = (plane.mu @ plane.basis)[None]
+    turned = Product("turned", torch.ones(1, 2, dtype=torch.float64), straight, plane.variances[None], plane.basis)
     for product, exact, x in ((one, line, float64(40, 1) * 3), (turned, plane, float64(40, 2) * 3)):
         for ends in ((0.0, 1.0, 1.0, 0.0), (0.6, 0.8, 0.9, 0.1), (1.0, 1e-4, 1.0, 200.0), (1.0, 200.0, 1.0, 1e-4)):
             found, expected = product.flow(x, *ends), exact.flow(x, *ends)
@@ -90,7 +91,8 @@ def test_flow_from_alpha_zero_is_the_quantile_transform():
         z = (sign * (y.T - means) / stds).numpy()
         found = special.logsumexp(special.log_ndtr(z), axis=0, b=weights.numpy())
         expected = special.log_ndtr(sign * x[:, 0].numpy())
-        assert abs(found / expected - 1).max() <= 1e-12
+        smaller = expected <= math.log(0.5) + 1e-12
+        assert smaller.sum() == 21 and abs(found / expected - 1)[smaller].max() <= 1e-12
 
 
 def test_normal_quantile_inverts_the_log_distribution_function():
@@ -128,21 +130,24 @@ def test_blurred_atoms_are_a_mixture():
             assert (atoms.log_prob(x, alpha, sigma) - mixture.log_prob(x, alpha, sigma)).abs().max() <= 1e-11
         like = torch.empty(20000, 3, dtype=torch.float64)
         x0 = atoms.sample(Philox(1, 20000), like)
-        assert (x0.var(0) - points.var(0, correction=0) - blur**2).abs().max() <= 6 * x0.var(0).max() * math.sqrt(3 / 20000)
+        gap = (x0.var(0) - points.var(0, correction=0) - blur**2).abs()
+        assert gap.max() <= 6 * x0.var(0).max() * math.sqrt(3 / 20000)
 
 
 def test_one_component_is_a_gaussian():
     plane = targets.named("gaussian-2d")
     covariance = plane.basis @ plane.variances.diag() @ plane.basis.T
-    assert (covariance - torch.tensor([[1.21, 0.44], [0.44, 0.25]])).abs().max() <= 1e-7
+    assert (covariance - torch.tensor([[1.21, 0.44], [0.44, 0.25]], dtype=torch.float64)).abs().max() <= 1e-15
     skew = float64(3, 3, tag="skew")  # its eigenvectors are no symmetric matrix: a transposed basis would show
     solid, y = gaussian(torch.ones(3), skew @ skew.T), float64(20, 3, tag="y")
-    same = torch.distributions.MultivariateNormal(0.6 * torch.ones(3).double(), 0.36 * skew @ skew.T + 0.64 * torch.eye(3))
+    spread = 0.36 * skew @ skew.T + 0.64 * torch.eye(3, dtype=torch.float64)
+    same = torch.distributions.MultivariateNormal(torch.full((3,), 0.6, dtype=torch.float64), spread)
     assert (same.log_prob(y) - solid.log_prob(y, 0.6, 0.8)).abs().max() <= 1e-12
-    gain = 0.6 * skew @ skew.T @ torch.linalg.inv(same.covariance_matrix)
+    gain = 0.6 * skew @ skew.T @ torch.linalg.inv(spread)
     assert (solid.mean(y, 0.6, 0.8) - 1 - (y - 0.6) @ gain.T).abs().max() <= 1e-12
     mixture, x = Mixture("one", torch.ones(1).double(), plane.mu[None], covariance[None]), float64(20, 2)
-    normal = torch.distributions.MultivariateNormal(0.6 * plane.mu, 0.36 * covariance + 0.64 * torch.eye(2))
+    spread = 0.36 * covariance + 0.64 * torch.eye(2, dtype=torch.float64)
+    normal = torch.distributions.MultivariateNormal(0.6 * plane.mu, spread)
     assert (mixture.mean(x, 0.6, 0.8) - plane.mean(x, 0.6, 0.8)).abs().max() <= 1e-13
     assert (mixture.log_prob(x, 0.6, 0.8) - plane.log_prob(x, 0.6, 0.8)).abs().max() <= 1e-13
     assert (normal.log_prob(x) - plane.log_prob(x, 0.6, 0.8)).abs().max() <= 1e-13
@@ -216,9 +221,10 @@ def test_digits_against_explicit_differences(sigma):
         lost = 1e-15 * (1 + 64 / sigma**2)
         assert (target.mean(x, alpha, sigma) - mean).abs().max() <= 1e-13 + 10 * lost
         assert (target.log_prob(x, alpha, sigma) - log_p).abs().max() <= 1e-12 + 100 * lost
-        half = target.mean(x.float(), alpha, sigma)
-        assert half.dtype == torch.float32
-        assert (half.double() - target.mean(x.float().double(), alpha, sigma)).abs().max() <= 1e-6
+        single = target.mean(x.float(), alpha, sigma)
+        assert single.dtype == torch.float32
+        # a float32 sum of 897 terms: a random walk of roundings of 2^-24 ends sqrt(897) 2^-24 = 1.8e-6 away, 5 of them 9e-6
+        assert (single.double() - target.mean(x.float().double(), alpha, sigma)).abs().max() <= 9e-6
 
 
 def test_without_noise_the_mean_is_the_nearest_atom():

@@ -4,6 +4,8 @@ token_tv       total variation between the empirical law of whole sequences and 
                t. The plug-in is biased upwards (about sqrt(cells / n) while cells << n, towards 1 beyond): read it
                against the floor, exact draws at the same n. pooled: from all samples at once. pairs: the same for
                neighbouring positions, mean over the pairs, which says more where K^L exceeds n.
+source_bits    excess of the mean of -log2 p per token under the exact table over the source's entropy: 0 for exact samples
+               (also negative for too likely ones: read it beside token_tv).
 text_bits      mean of -log2 p per token under the n-gram model fitted to the training text. Dull text scores low:
                read it beside token_entropy, and against the floor, the held-out text.
 token_entropy  mean entropy of the tokens within one sequence, in bits (plug-in, so at most log2 L).
@@ -11,6 +13,7 @@ token_entropy  mean entropy of the tokens within one sequence, in bits (plug-in,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -139,6 +142,15 @@ def _over_shards(name: str, values: Shards, context: Context) -> Scores:
     return {name: t_interval(means, context.level, n=sum(map(len, values)), over="shards")}
 
 
+def score_source(samples: Shards, context: Context) -> Scores:
+    """Raises ValueError where a sample is impossible under the source: its bits are infinite."""
+    table = context.once("table", lambda: context.target.table().double().cpu())
+    length, flat_table = table.ndim, table.flatten()
+    entropy = -(torch.xlogy(flat_table, flat_table).sum() / math.log(2)).item()
+    bits = [-flat_table[codes(_checked(shard, table.shape[0]), table.shape[0])].log2() - entropy for shard in samples]
+    return _over_shards("source_bits", [part / length for part in bits], context)
+
+
 def score_text(samples: Shards, context: Context) -> Scores:
     model = context.once("n-gram", lambda: NGram.fitted(context.text, context.classes))
     bits = -model.log_prob(torch.cat(list(samples))).mean(1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
@@ -166,6 +178,11 @@ METRICS = (
     Metric(
         name="token_tv", title="Total variation to the exact table", unit="share", better="lower", ideal=0.0,
         needs=frozenset({"tokens", "token_table"}), score=score_tv, floor=floor_tv,
+    ),
+    Metric(
+        name="source_bits", title="Excess bits under the exact source", unit="bits per token", better="ideal", ideal=0.0,
+        needs=frozenset({"tokens", "token_table"}), score=score_source,
+        floor=lambda context: score_source(context.exact_samples(0), context),
     ),
     Metric(
         name="text_bits", title="Cross-entropy under a 5-gram model", unit="bits per token", better="lower", ideal=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.plots.style import BAND_MARK, PAGE_MARK, QUIET_MARK, Look
@@ -55,9 +55,31 @@ def lines(plot: Lines, looks: Mapping[str, Look]) -> str:
     from matplotlib.figure import Figure
 
     with drawing(plot.id):
-        figure = Figure(figsize=(WIDE, HIGH), layout="constrained")
-        draw(figure.add_subplot(), plot, looks)
+        figure = Figure(figsize=(WIDE, HIGH))
+        draw(figure.add_axes((0.115, 0.135, 0.87, 0.79)), plot, looks)  # fixed: fitting to the text takes most of the time
         return finished(figure, plot.id, plot.title, plot.desc)
+
+
+POWERS = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def said(value: float, place: int | None = None) -> str:
+    """A tick's label: plain between a thousandth and ten thousand, else as mantissa and power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    power = "10" + str(int(exponent)).translate(POWERS)
+    return power if mantissa == "1.0" else f"{float(mantissa):g}·{power}"
+
+
+def logarithmic(axis, least: float, most: float) -> None:
+    """Ticks of a logarithmic axis: powers of ten, or 1-2-5 where the data span less than two of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    narrow = most < 100 * least
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(said))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
@@ -87,8 +109,17 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
         axes.xaxis.set_major_locator(FixedLocator(list(plot.ticks)))
         axes.set_xticklabels([f"{tick:g}" for tick in plot.ticks])
         axes.xaxis.set_minor_locator(NullLocator())
+    elif plot.log_x:
+        logarithmic(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points))
+    if log_y:
+        logarithmic(axes.yaxis, *_range(positive))
     axes.set_xlabel(plot.x_title)
     axes.set_title(plot.y_title, fontsize=9.5)
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    found = sorted(values)
+    return found[0], found[-1]
 
 
 def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, positive: Sequence[float]) -> None:
@@ -139,8 +170,10 @@ def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]
     rows = sorted(((label, p) for label, points in series.items() for p in points), key=lambda row: row[1].y)
     desc = f"{x_title}. " + " ".join(f"{label}: {p.y:.3g}." for label, p in reversed(rows))
     with drawing(id):
-        figure = Figure(figsize=(WIDE, 0.6 + 0.24 * len(rows)), layout="constrained")
-        axes = figure.add_subplot()
+        high = 0.6 + 0.24 * len(rows)
+        figure = Figure(figsize=(WIDE, high))
+        left = min(0.6, 0.03 + 0.0135 * max(len(label) for label, _ in rows))  # about the width of the longest label
+        axes = figure.add_axes((left, 0.45 / high, 0.98 - left, 1 - 0.5 / high))
         for place, (label, point) in enumerate(rows):
             look = looks[label]
             if point.low is not None and point.high is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.digests import ROOT
-from benchmarks.report.inputs import Inputs, inputs_digest, made_by_this_code
+from benchmarks.report.inputs import STAGES, Inputs, inputs_digest, made_by_this_code
 from benchmarks.report.ledger import Finding
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 REPORTS = ROOT / "reports"
 MANIFEST = "manifest.json"
-SESSION = "session.json"
+REPORTED = "report-seconds.json"
 LARGEST = 3_000_000  # bytes of index.html
 
 
@@ -27,28 +27,30 @@ class TooLarge(ValueError):
 
 
 def build(
-    plan: Any,
     store: Store | Path | str,
     out_dir: Path | str = REPORTS,
     *,
-    verdicts: Sequence[Finding] = (),
-    session: Mapping[str, Any] | None = None,
+    plan: Any = None,
+    beside: Iterable[Path | str] = (),
     current: Callable[[Record], bool] | None = made_by_this_code,
+    findings: Sequence[Finding] | None = None,
     tables_dir: Path | str | None = None,
     again: bool = False,
 ) -> Path:
     """out_dir/index.html, a page per paper and, as CSV, Markdown and LaTeX, the tables of a store.
 
-    plan: of the suite that was run, or None; it says what was left out and why. store: a store or its folder.
-    session: {"seconds": {stage: seconds}, "workers", "device"} of the run; kept beside the records with the time that the
-    report took, so that the page can be made again byte for byte. current: which records count (default: those made by
-    the code as it is). tables_dir: by default `tables` in the store's folder.
+    store: a store or its folder; beside: folders of committed records that are read too. plan: of the suite that was run,
+    to say what it left out and why. current: which records count (default: those that the code as it is would make).
+    findings: claims with verdicts (default: all claims, judged by these records). tables_dir: by default `tables` in the
+    store's folder. Where the store has a stages.json (stage -> wall seconds of the last run that did work), the seconds
+    of this report are kept beside it, so that pages that print them can be made again byte for byte.
     Nothing is made again while the digest of all inputs and the files are unchanged, unless `again`.
     Raises TooLarge where index.html would exceed 3 MB.
     """
-    begun = time.perf_counter()
-    out_dir, folder, beside = Path(out_dir), *_folders(store)
-    wanted = inputs_digest((folder, *beside), plan, verdicts)
+    begun, out_dir = time.perf_counter(), Path(out_dir)
+    folder = Path(store) if isinstance(store, Path | str) else store.folder
+    beside = tuple(Path(path) for path in (beside or getattr(store, "beside", ())))
+    wanted = inputs_digest((folder, *beside), plan, findings)
     if not again and _unchanged(out_dir, wanted):
         return out_dir / "index.html"
 
@@ -56,30 +58,31 @@ def build(
     from benchmarks.report.pages import Pages
     from benchmarks.tables import files
 
-    known = store if isinstance(store, Store) else Store(folder)
-    known.refresh()
-    inputs = Inputs(known, plan, verdicts, current=current)
-    pages = Pages(inputs, wanted)
+    known = Store(folder, beside=beside)
+    pages = Pages(Inputs(known, plan, _judged(known) if findings is None else findings, current=current), wanted)
     for table in pages.tables:
         files.write(table, Path(tables_dir) if tables_dir else folder / "tables", {"store": folder.name, "inputs": wanted})
-    inputs.session = _session(folder / SESSION, wanted, session, time.perf_counter() - begun)
+    pages.inputs.stages = _stages(folder, wanted, time.perf_counter() - begun)
     _write(out_dir, pages.rendered(), wanted)
     return out_dir / "index.html"
 
 
-def _folders(store: Store | Path | str) -> tuple[Path, Iterable[Path]]:
-    return (Path(store), ()) if isinstance(store, Path | str) else (store.folder, store.beside)
+def _judged(store: Store) -> list[Finding]:
+    from benchmarks import claims
+
+    return claims.judge(store)
 
 
-def _session(path: Path, wanted: str, session: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
-    """What is known of the run behind these inputs: what was kept when they were first rendered, else what is given now."""
-    kept = json.loads(path.read_text()) if path.is_file() else {}
-    if kept.get("inputs") == wanted or session is None:
-        return kept
-    stages = {name: round(value, 1) for name, value in session.get("seconds", {}).items()}
-    made = {**session, "inputs": wanted, "seconds": {**stages, "report": round(seconds, 1)}}
-    path.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n")
-    return made
+def _stages(folder: Path, wanted: str, seconds: float) -> dict[str, float]:
+    """stage -> wall seconds, the report's own included: those kept when these inputs were first rendered."""
+    stages, kept = folder / STAGES, folder / REPORTED
+    if not stages.is_file():
+        return {}
+    known = json.loads(kept.read_text()) if kept.is_file() else {}
+    if known.get("inputs") != wanted:
+        known = {"inputs": wanted, "seconds": round(seconds, 1)}
+        kept.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    return {**json.loads(stages.read_text()), "report": known["seconds"]}
 
 
 def _write(out_dir: Path, pages: Mapping[str, str], wanted: str) -> None:

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from benchmarks.tables.views import Measures
     from reference_impls.core.types import Paper
 
+STAGES = "stages.json"
 CODE = ("benchmarks", "reference_impls")
 
 
 def inputs_digest(
-    folders: Iterable[Path], plan: Any = None, findings: Sequence[Finding] = (), root: Path = ROOT
+    folders: Iterable[Path], plan: Any = None, findings: Sequence[Finding] | None = None, root: Path = ROOT
 ) -> str:
-    """Over the bytes of all record files, the plan, the claims' verdicts, the code and checkpoints.lock."""
-    total: dict[str, Any] = {"claims": [asdict(finding) for finding in findings]}
+    """Over the bytes of all record files, the plan, verdicts that are given, the code and checkpoints.lock."""
+    folders = tuple(folders)
+    total: dict[str, Any] = {"claims": findings and [asdict(finding) for finding in findings]}
+    total["stages"] = [_bytes_digest(folder / STAGES) for folder in folders[:1] if (folder / STAGES).is_file()]
     if plan is not None:
         total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
     total["records"] = sorted(_bytes_digest(path) for folder in folders for path in folder.glob("records/*.jsonl"))
@@ -45,26 +48,20 @@ def _bytes_digest(path: Path) -> str:
 
 
 def made_by_this_code(record: Record) -> bool:
-    """Whether today's code and data would answer the record's job with the same `made_of`."""
-    from benchmarks import provenance
-    from benchmarks.jobs import UsageError
+    """Whether today's code and data would answer the record's question with the same `made_of`."""
+    from benchmarks import score
 
-    if record.score is not None:
-        return True  # it counts if its samples do
-    try:
-        return provenance.made_of(record.job, record.place) == record.made_of
-    except (UsageError, KeyError):  # a method, target or checkpoint that is no more
-        return False
+    return score.is_current(record)
 
 
 @dataclass
 class Inputs:
-    """Records as a frame, plan, claims, cards and pinned checkpoints. session: seconds of the run's stages, if known."""
+    """Records as a frame, plan, claims, cards and pinned checkpoints. stages: wall seconds of the run's, if known."""
 
     store: Store
     plan: Any = None
     findings: Sequence[Finding] = ()
-    session: Mapping[str, Any] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
     current: Callable[[Record], bool] | None = made_by_this_code
     root: Path = ROOT
 

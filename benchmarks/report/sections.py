@@ -177,12 +177,9 @@ class Sections:
             "scoring": jobs[jobs.kind == "score"].seconds.sum(),
         }
         said = "inside the jobs: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in within.items())
-        stages = self.inputs.session.get("seconds", {})
-        if stages:
-            workers = self.inputs.session.get("workers")
-            said += f"; wall time of the last run{f' with {workers} workers' if workers else ''}: " + ", ".join(
-                f"{name} {float(seconds):.1f} s" for name, seconds in stages.items()
-            )
+        if self.inputs.stages:
+            parts = (f"{name} {float(seconds):.1f} s" for name, seconds in self.inputs.stages.items())
+            said += "; wall time of the last run that did work: " + ", ".join(parts)
         return said
 
     def failed(self, rows: pd.DataFrame) -> Shown | None:
