@@ -332,18 +332,14 @@ def carried_out(suite: str, only: str, dtype: str, settings: Any, clock: Clock, 
 
 
 def judged_and_reported(made: Any, settings: Any, clock: Clock) -> dict[str, Any]:
-    """Verdicts beside the records, then the report. Stages are written down only by a run that did work."""
+    """Verdicts, then the report. The stages' seconds are written down by a run that did work, and else left alone."""
     from benchmarks import claims
 
-    folder = settings.store.folder
     findings = claims.judge(settings.store)
     clock.lap("claims")
     if any(settings.watcher.counts.values()):
-        stages = json.dumps({"suite": made.suite, "workers": settings.workers, **clock.seconds})
-        replaced(folder / "stages.json", json.dumps({name: value for name, value in clock.seconds.items()}, indent=1))
-        with open(folder / "sessions.jsonl", "a") as file:
-            file.write(stages + "\n")
-    written = written_report(made, settings.store, settings.again)
+        replaced(settings.store.folder / "stages.json", json.dumps(clock.seconds, indent=1) + "\n")
+    written = written_report(made, settings.store, findings, settings.again)
     clock.lap("report")
     outcomes: dict[str, int] = {}
     for finding in findings:
@@ -351,22 +347,18 @@ def judged_and_reported(made: Any, settings: Any, clock: Clock) -> dict[str, Any
     return {"claims": outcomes, "report": str(written)}
 
 
-def written_report(made: Any, store: Any, again: bool = False) -> Path:
+def written_report(made: Any, store: Any, findings: Any, again: bool) -> Path:
     """The report of the current records of a plan: its jobs, their scores, and what stands beside them."""
-    from benchmarks import records, score
     from benchmarks import report as pages
+    from benchmarks import score
 
     asked = {job.id for job in made.jobs()}
 
     def counts(record: Any) -> bool:
-        mine = record.kind == "reference" or record.job.kind == "floor" or record.job.id in asked
-        return mine and score.is_current(record)
+        beside = record.job.kind in ("floor", "reference")
+        return (beside or record.job.id in asked) and score.is_current(record)
 
-    last = store.folder / "reported.json"  # a report of another plan is no reason to leave this one unwritten
-    same = last.is_file() and json.loads(last.read_text()).get("plan") == made.digest
-    written = pages.build(store.folder, beside=[records.REFERENCE], current=counts, again=again or not same)
-    replaced(last, json.dumps({"plan": made.digest}))
-    return written
+    return pages.build(store, plan=made, findings=findings, current=counts, again=again)
 
 
 def replaced(path: Path, text: str) -> None:
@@ -402,8 +394,10 @@ def report(
     store: StoreFolder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Write reports/index.html and a page per paper from the records of a suite."""
-    settings = settings_of(store)
-    written = written_report(planned(suite, only, dtype), settings.store, again)
+    from benchmarks import claims
+
+    made = settings_of(store).store
+    written = written_report(planned(suite, only, dtype), made, claims.judge(made), again)
     emit({"report": str(written)}) if as_json else print(written)
 
 

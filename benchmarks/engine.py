@@ -312,11 +312,13 @@ class Run:
 
     def _scores(self) -> Iterator[Task]:
         floors: dict[str, tuple[Job, dict[str, None]]] = {}
+        beside = self.plan.metrics_of(floor=True)
         for job in self.plan.jobs():
             if job.kind != "sample" or not self.metrics[job.id]:
                 continue
-            floor = score.floor_job(job)
-            floors.setdefault(floor.id, (floor, {}))[1].update(dict.fromkeys(self.metrics[job.id]))
+            if beside.get(job.id):
+                floor = score.floor_job(job)
+                floors.setdefault(floor.id, (floor, {}))[1].update(dict.fromkeys(beside[job.id]))
             record = self.found(job)
             if record is not None and record.status == "ok":
                 yield from self._score(job, record, self.metrics[job.id])

@@ -906,3 +906,21 @@ def test_frechet_jackknifes_the_values_of_all_but_one_shard():
     expected = jackknife(plugin(rows, reference), without, SIZES)
     found = frechet.score(parts, Context(reference=reference, features=lambda x: x))["frechet"]
     assert (found.estimate, found.low, found.high) == pytest.approx((expected.estimate, expected.low, expected.high))
+
+
+def test_source_bits_are_those_of_the_law():
+    """Exact samples cost the source's entropy, and samples of another law their cross-entropy, within 5 standard errors."""
+    target = targets.named("joint-3x3")
+    table = target.table().double()
+    entropy = -(table * table.log2()).sum().item()
+    product = torch.outer(table.sum(1), table.sum(0))
+    metric = metrics.named("source_bits")
+    context = Context(target=target, start=[torch.zeros(2000, 2, dtype=torch.int64)] * 10)
+    floor = metric.floor(context)["source_bits"]
+    assert floor.low < 0 < floor.high
+    law = torch.multinomial(product.flatten(), 20_000, replacement=True, generator=torch.Generator().manual_seed(3))
+    shards = list(torch.stack([law // 3, law % 3], 1).split(2000))
+    found = metric.score(shards, context)["source_bits"]
+    expected = (-(product * table.log2()).sum().item() - entropy) / 2
+    assert abs(found.estimate - expected) < 5 * (found.high - found.low) / 4
+    assert expected > 0.05

@@ -223,7 +223,7 @@ def test_digits_against_explicit_differences(sigma):
         assert (target.log_prob(x, alpha, sigma) - log_p).abs().max() <= 1e-12 + 100 * lost
         single = target.mean(x.float(), alpha, sigma)
         assert single.dtype == torch.float32
-        # a float32 sum of 897 terms: a random walk of roundings of 2^-24 ends sqrt(897) 2^-24 = 1.8e-6 away, 5 of them 9e-6
+        # a float32 sum of 897 terms: a random walk of roundings ends sqrt(897) 2^-24 = 1.8e-6 away; five times that
         assert (single.double() - target.mean(x.float().double(), alpha, sigma)).abs().max() <= 9e-6
 
 

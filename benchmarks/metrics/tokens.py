@@ -63,11 +63,11 @@ def score_tv(samples: Shards, context: Context) -> Scores:
     return scores
 
 
-def floor_tv(context: Context) -> Scores:
-    """Exact draws in the samples' place."""
+def exact_tokens(context: Context) -> Shards:
+    """Exact draws in the samples' place, by shard."""
     sizes = context.sizes()
     like = torch.zeros(sum(sizes), *context.target.shape, dtype=torch.int64)
-    return score_tv(context.target.sample(Philox(context.seed, sum(sizes)).at(ADDRESS), like).split(sizes), context)
+    return context.target.sample(Philox(context.seed, sum(sizes)).at(ADDRESS), like).split(sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +177,12 @@ def score_entropy(samples: Shards, context: Context) -> Scores:
 METRICS = (
     Metric(
         name="token_tv", title="Total variation to the exact table", unit="share", better="lower", ideal=0.0,
-        needs=frozenset({"tokens", "token_table"}), score=score_tv, floor=floor_tv,
+        needs=frozenset({"tokens", "token_table"}), score=score_tv, floor=lambda context: score_tv(exact_tokens(context), context),
     ),
     Metric(
         name="source_bits", title="Excess bits under the exact source", unit="bits per token", better="ideal", ideal=0.0,
         needs=frozenset({"tokens", "token_table"}), score=score_source,
-        floor=lambda context: score_source(context.exact_samples(0), context),
+        floor=lambda context: score_source(exact_tokens(context), context),
     ),
     Metric(
         name="text_bits", title="Cross-entropy under a 5-gram model", unit="bits per token", better="lower", ideal=None,

@@ -78,13 +78,17 @@ class Suite(BaseModel):
 
 @dataclass(frozen=True)
 class Cell:
-    """A job's place in a table. budget: the NFE that it was given, if any; a job may fill several cells."""
+    """A job's place in a table. budget: the NFE that it was given, if any; a job may fill several cells.
+
+    floor: whether its table has a row for the noise floor; claims compare methods and need none.
+    """
 
     job: Job
     table: str
     budget: float | None = None
     metrics: tuple[str, ...] = ()
     timeout_seconds: float = 120.0
+    floor: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,12 @@ class Plan:
         """Each job once, in order of first appearance."""
         return list({cell.job.id: cell.job for cell in self.cells}.values())
 
-    def metrics_of(self) -> dict[str, list[str]]:
-        """job.id -> names of the metrics that its cells ask for."""
+    def metrics_of(self, *, floor: bool = False) -> dict[str, list[str]]:
+        """job.id -> names of the metrics that its cells ask for, of those only that have a floor if `floor`."""
         found: dict[str, dict[str, None]] = {}
         for cell in self.cells:
+            if floor and not cell.floor:
+                continue
             found.setdefault(cell.job.id, {}).update(dict.fromkeys(cell.metrics))
         return {id: list(names) for id, names in found.items()}
 
@@ -352,4 +358,4 @@ def _of_claims(suite: Suite) -> Iterator[Cell]:
     for claim in claims.claims().values():
         if claim.evidence in suite.claims:
             for each in claim.jobs():
-                yield Cell(each, "claims", None, tuple(claim.metrics), suite.timeout_seconds)
+                yield Cell(each, "claims", None, tuple(claim.metrics), suite.timeout_seconds, floor=False)
