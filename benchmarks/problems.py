@@ -179,6 +179,11 @@ def recipe_of(model: str) -> recipes.Recipe:
         raise expected("model", model, {*checkpoints.names(), *recipes.names(), "exact"}) from None
 
 
+def laws_of(target: Any) -> tuple[str, ...]:
+    """Names of the laws that a network for this target may have learnt: its own, an inverse problem's prior."""
+    return (target.name, target.prior.name) if family_of(target) == "inverse" else (target.name,)
+
+
 def check_model(job: Job, card: Any, target: Any) -> None:
     """UsageError if a checkpoint's network does not predict what the card consumes, for this target on this process."""
     recipe = recipe_of(job.model)
@@ -192,7 +197,7 @@ def check_model(job: Job, card: Any, target: Any) -> None:
         raise UsageError(f"model: {job.model!r} controls {objective.base!r}, expected {card.base!r} for {card.id}")
     if job.process.partition("[")[0] != recipe.process:
         raise UsageError(f"process: {job.process!r}, expected {recipe.process!r}, on which {job.model} was trained")
-    if recipe.data not in (job.target, getattr(getattr(target, "prior", None), "name", None)):
+    if recipe.data not in laws_of(target):
         raise UsageError(f"target: {job.target!r}, expected {recipe.data!r}, on which {job.model} was trained")
 
 

@@ -53,3 +53,11 @@ def test_healthy_specimen(law, card):
 
 def test_every_law_has_a_mutant():
     assert [law.name for law in laws().values() if not law.mutants] == []
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_specimen_is_what_its_mutants_claim_to_be(noisy):
+    """Without a defect the claimed reduction holds, so that the law rejects those mutants for their defect."""
+    from benchmarks.laws import accuracy
+
+    accuracy.reduces_as_declared(accuracy._reduces_to(noisy))

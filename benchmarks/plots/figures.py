@@ -35,6 +35,7 @@ class Lines:
     ideal_title: str = "exact"
     guides: Sequence[int] = ()
     missing: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    apart: bool = False  # series shifted sideways by up to 4 %, so that intervals at equal x do not hide each other
 
     @property
     def desc(self) -> str:
@@ -92,8 +93,10 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     log_y = plot.log_y and bool(positive)
     if log_y:
         axes.set_yscale("log", nonpositive="clip")
+    middle = (len(plot.series) - 1) / 2
     for order, (label, points) in enumerate(plot.series.items()):
-        _series(axes, points, looks[label], order, log_y, positive)
+        shift = 1 + 0.08 * (order - middle) / max(1, len(plot.series) - 1) if plot.apart and plot.log_x else 1
+        _series(axes, [point._replace(x=shift * point.x) for point in points], looks[label], order, log_y, positive)
     if plot.band:
         _band(axes, plot.band, plot.band_title, log_y)
     if plot.ideal is not None and not (log_y and plot.ideal <= 0):
@@ -126,12 +129,17 @@ def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, 
     bottom = min(positive) / 3 if log_y else None
     shown = [p for p in points if math.isfinite(p.y) and not (log_y and p.y <= 0)]
     x, y = [p.x for p in shown], [p.y for p in shown]
-    axes.plot(x, y, color=look.colour, linestyle=look.dashes, marker=look.marker, markeredgecolor=PAGE_MARK,
-              markeredgewidth=0.5, zorder=3 + order / 100)  # fmt: skip
+    axes.plot(x, y, color=look.colour, linestyle=look.dashes, zorder=3 + order / 100, **_marker(look))
     held = [p for p in shown if p.low is not None and p.high is not None]
     if held:
         lows = [max(p.low, bottom) if log_y else p.low for p in held]
         axes.vlines([p.x for p in held], lows, [p.high for p in held], color=look.colour, linewidth=1, zorder=2.5)
+
+
+def _marker(look: Look) -> dict[str, object]:
+    if look.filled:
+        return {"marker": look.marker, "markeredgecolor": PAGE_MARK, "markeredgewidth": 0.5}
+    return {"marker": look.marker, "markerfacecolor": PAGE_MARK, "markeredgecolor": look.colour}
 
 
 def _band(axes, band: tuple[float, float], title: str, log_y: bool) -> None:
@@ -153,7 +161,7 @@ def _guides(axes, plot: Lines) -> None:
     if len(points) < 2:
         return
     left, right = min(p.x for p in points), max(p.x for p in points)
-    least, most = min(p.y for p in points), max(p.y for p in points)
+    least, most = min(p.y for p in points), 1.6 * max(p.y for p in points)
     for order in plot.guides:
         x = right
         y = most * (x / left) ** -order
@@ -161,6 +169,7 @@ def _guides(axes, plot: Lines) -> None:
             x, y = left * (most / least) ** (1 / order), least
         axes.plot([left, x], [most, y], color=QUIET_MARK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(f"order {order}", (x, y), fontsize=8, color=QUIET_MARK, ha="right", va="bottom")
+    axes.set_ylim(top=max(axes.get_ylim()[1], 1.2 * most))
 
 
 def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]], looks: Mapping[str, Look]) -> str:
@@ -178,7 +187,7 @@ def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]
             look = looks[label]
             if point.low is not None and point.high is not None:
                 axes.plot([point.low, point.high], [place, place], color=look.colour, linewidth=1.6)
-            axes.plot([point.y], [place], color=look.colour, marker=look.marker, markersize=5.5)
+            axes.plot([point.y], [place], color=look.colour, markersize=5.5, **_marker(look))
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(left=0)
@@ -192,11 +201,10 @@ def key(label: str, look: Look, id: str) -> str:
     from matplotlib.figure import Figure
 
     with drawing(id):
-        figure = Figure(figsize=(0.44, 0.17))
+        figure = Figure(figsize=(0.5, 0.15))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, marker=look.marker, markevery=[1],
-                  markeredgecolor=PAGE_MARK, markeredgewidth=0.5)  # fmt: skip
+        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, markevery=[1], markersize=5.5, **_marker(look))
         axes.set_xlim(-0.1, 2.1)
         axes.set_ylim(-1, 1)
         return finished(figure, id, label, f"line and marker of {label}")

@@ -16,8 +16,8 @@ INKS = {"light": "#1d2126", "dark": "#e4e2dd"}
 QUIET = {"light": "#5a6068", "dark": "#a7a9ac"}
 RULES = {"light": "#d9d6cf", "dark": "#3a3e44"}
 BANDS = {"light": "#e9e5da", "dark": "#2b2f36"}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")  # nine, so that colour and marker repeat together after 63
-DASHES = ("solid", (0, (5, 2)), (0, (5, 2, 1, 2)), (0, (1, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 # Stand-ins that matplotlib draws with; the SVG gets a CSS variable in their place.
 SERIES_MARK = tuple(f"#a1b2c{k}" for k in range(len(LIGHT)))
@@ -46,23 +46,28 @@ class Look(NamedTuple):
     colour: str  # a stand-in
     marker: str
     dashes: object
+    filled: bool = True
 
 
 def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
-    """label -> look. Colour and marker go by a method's place among all sorted ids, dashes by the variant of its options.
+    """label -> look: colour by the paper's place among all, marker and dashes by the method's place in its paper.
 
-    ids: of the catalogue; labels: of the records (a method id, then options). The same on every page of one catalogue.
+    ids: of the catalogue; labels: of the records (a method id, then options, which hollow the marker). So a method looks
+    the same on every page of one catalogue, and methods of one paper are recognised as such.
     """
     labels = sorted(set(labels))
     known = sorted({*ids, *(label.split(" ", 1)[0] for label in labels)})
-    variants: dict[str, list[str]] = {}
-    for label in labels:
-        variants.setdefault(label.split(" ", 1)[0], []).append(label)
+    papers = sorted({id.split(".", 1)[0] for id in known})
     found = {}
-    for place, id in enumerate(known):
-        for variant, label in enumerate(variants.get(id, [id])):
-            colour, marker = SERIES_MARK[place % len(SERIES_MARK)], MARKERS[place % len(MARKERS)]
-            found[label] = Look(colour, marker, DASHES[variant % len(DASHES)])
+    for label in labels:
+        id = label.split(" ", 1)[0]
+        place = papers.index(id.split(".", 1)[0])
+        mates = [other for other in known if other.split(".", 1)[0] == id.split(".", 1)[0]]
+        variants = [other for other in labels if other.split(" ", 1)[0] == id and other != id]
+        variant = variants.index(label) + 1 if label in variants else 0
+        own = mates.index(id)
+        marker = MARKERS[(place + 2 * own) % len(MARKERS)]
+        found[label] = Look(SERIES_MARK[place % len(SERIES_MARK)], marker, DASHES[(own + variant) % len(DASHES)], variant == 0)
     return found
 
 

@@ -18,6 +18,11 @@ NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 FONT = "ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 
 
+def _rounded(number: re.Match) -> str:
+    """A coordinate to a hundredth of a point."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
 @contextmanager
 def drawing(salt: str, *, letters: str = "none"):
     """Matplotlib set up for one figure, without pyplot and its global state. letters: "none" keeps text, "path" outlines it."""
@@ -54,7 +59,7 @@ def finished(
     body = re.sub(r' id="([^"]*)"', lambda found: f' id="{id}-{found[1]}"' if found[1] in used else "", body)
     body = re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{id}-\2", body)
     body = body.replace("xlink:href=", "href=")
-    body = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), body)
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _rounded, tag[0]), body)
     body = re.sub(r"font: [^;\"]*?(\d[\d.]*)px [^;\"]*", rf"font: \1px {FONT}", body)
     for mark, colour in (colours or VARIABLES).items():
         body = body.replace(mark, colour)

@@ -26,7 +26,7 @@ FAMILIES = {  # what a metric must need for its target to stand in a section, tr
     "quality": {"features", "train"},
     "precision": {"exact_flow", "exact_samples", "mixture_1d"},
 }
-PAIRED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
+MARKED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
 
 
 class Sections:
@@ -112,10 +112,10 @@ class Sections:
             title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
             plot = figures.Lines(
                 id=views.slug(id, metric), title=f"{measure.title} against {x}, {id}", series=series,
-                x_title={"nfe": "network evaluations per sample (NFE)", "steps": "steps"}[x], y_title=title,
+                x_title={"nfe": "network evaluations per sample (NFE)", "steps": "steps", "seconds": "seconds per sample (computed)"}[x], y_title=title,
                 log_y=always_log or self.log_scale(series, measure), ticks=ticks, band=self.band(floors, metric),
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
-                guides=guides if "exact_flow" in measure.needs else (),
+                guides=guides if "exact_flow" in measure.needs else (), apart=bool(ticks),
             )  # fmt: skip
             made.append((figures.lines(plot, self.looks), self.said_of(plot, measure)))
         return Plots(tuple(made), table) if made else None
@@ -132,14 +132,15 @@ class Sections:
         return float(lows.min()), float(highs.max())
 
     def said_of(self, plot: figures.Lines, measure: views.Measure) -> str:
-        """The caption of a panel: only what its axes do not say."""
+        """The caption of a panel: only what its title and axes do not say."""
         better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(measure.better, "")
         held = any(p.low is not None for points in plot.series.values() for p in points)
-        bars = "Bars: 95 % intervals." if held else "No interval: exact or over fixed samples."
         ns = {p.n for points in plot.series.values() for p in points} - {None}
-        count = f"n = {ns.pop()}." if len(ns) == 1 else ""
+        count = f", n = {ns.pop()} samples per estimate" if len(ns) == 1 else ""
+        bars = f"Bars: 95 % intervals{count}." if held else "No interval: exact, or over fixed samples."
+        shifted = "Shifted sideways by up to 4 % so that bars stay apart." if plot.apart else ""
         crosses = "Crosses at the upper edge: failed jobs." if plot.missing else ""
-        return " ".join(part for part in (f"{measure.title}.", better, bars, count, crosses) if part)
+        return " ".join(part for part in (better, bars, shifted, crosses) if part)
 
     # sections
 
@@ -272,7 +273,7 @@ class Sections:
         )
         blocks = self.nothing("quality", "a trained network on images")
         for key, rows in self.groups("quality"):
-            id, title = views.slug(*key.values()), named(key)
+            id, title = anchor(key), named(key)
             blocks += [Heading(id, title), self.key(rows)]
             metrics = sorted(set(rows.metric) - {""}, key=self.quality_order)
             both = self.with_floors(rows)
@@ -284,12 +285,13 @@ class Sections:
             )  # fmt: skip
             plots = self.plots(rows, metrics, "nfe", id, ticks=self.budget_ticks(rows), table=self.keep(table, True).table)
             blocks += [plots] if plots else []
+            blocks += self.against_time(key, rows, metrics[:1], id)
             caption = (
                 "A column holds each method's largest metered NFE within the budget, printed where it is less. Compare "
-                f"only at equal n, reference and features. {PAIRED} {self.floor_said(both)}"
+                f"only at equal n, reference and features. {MARKED} {self.floor_said(both)}"
             )
             for measure in measures[:1]:
-                table = views.by_budget(both, measure, id=views.slug(id, measure.name), caption=caption)
+                table = views.by_budget(both, measure, id=views.slug(id, measure.name), title=f"{measure.title}: {title}", caption=caption)
                 blocks.append(self.keep(table))
             for budget, below in views.spans():
                 table = views.by_metric(
@@ -298,6 +300,22 @@ class Sections:
                 if any(row.kind == "" for row in table.rows):
                     blocks.append(self.keep(table))
         return Section("quality", "Quality, diversity and cost with trained networks", asks, blocks)
+
+    def against_time(self, key: dict[str, Any], rows: pd.DataFrame, metrics: Sequence[str], id: str) -> list[object]:
+        """The first metrics again, against seconds computed from the timed cell of the same method and network."""
+        timed = self.frame[(self.frame.kind == "timing") & (self.frame.status == "ok")]
+        for name in ("target", "model", "net_dtype"):
+            timed = timed[timed[name] == key[name]]
+        timed = timed[timed.value == "seconds_per_sample"]
+        each = {row.series: row.estimate / row.nfe for row in timed.itertuples()}
+        known = rows[rows.series.isin(set(each))].copy()
+        if known.empty:
+            return []
+        known["seconds"] = known.nfe * known.series.map(each)
+        plots = self.plots(known, metrics, "seconds", id + "-time")
+        where = ", ".join(sorted({f"{row.device} ({row.hardware})" for row in timed.itertuples()}))
+        said = f"Seconds are computed, not measured: those of the method's timed cell on {where}, scaled by NFE."
+        return [plots, Prose(said)] if plots else []
 
     def quality_order(self, metric: str) -> tuple:
         first = ("frechet", "kid", "precision", "recall", "coverage", "density", "nearest_train")
@@ -332,16 +350,16 @@ class Sections:
         """A section of panels against steps and one table of every job, for each target and model."""
         blocks = self.nothing(family, what)
         for key, rows in self.groups(family):
-            name, anchor = named(key), views.slug(id, *(part for part in key.values() if part != "exact"))
+            name, place = named(key), views.slug(id, anchor(key))
             metrics = sorted(set(rows.metric) - {""})
             both = self.with_floors(rows)
             chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
             table = views.long(
-                both, chosen, id=anchor + "-all", title=name, settings=views.varied(rows),
+                both, chosen, id=place + "-all", title=name, settings=views.varied(rows),
                 caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
             )  # fmt: skip
-            blocks += [Heading(anchor, name), self.key(rows)]
-            plots = self.plots(rows, metrics, "steps", anchor, table=self.keep(table, True).table)
+            blocks += [Heading(place, name), self.key(rows)]
+            plots = self.plots(rows, metrics, "steps", place, table=self.keep(table, True).table)
             blocks.append(plots if plots else Shown(table))
         return Section(id, title, asks, [Prose(note), *blocks] if note and blocks else blocks)
 
@@ -381,7 +399,7 @@ class Sections:
         for key, rows in self.groups("quality"):
             shown, problems = gallery(self.inputs, rows, key["target"])
             if shown:
-                blocks.append(Heading(views.slug("gallery", *key.values()), named(key)))
+                blocks.append(Heading(views.slug("gallery", anchor(key)), named(key)))
                 blocks.append(shown)
             blocks += [Missing(problem) for problem in problems]
         return Section("gallery", "Same noise, different samplers", asks, blocks or [Missing(f"No image samples. {self.why()}")])
@@ -582,6 +600,11 @@ def named(key: dict[str, Any]) -> str:
     """A group as its heading says it: target, network, and the network's dtype where it is not the usual one."""
     network = "" if key["model"] == "exact" else f", network {key['model']}"
     return key["target"] + network + (f" in {key['net_dtype']}" if key.get("net_dtype") not in ("", None, "float32") else "")
+
+
+def anchor(key: dict[str, Any]) -> str:
+    """The same as an id."""
+    return views.slug(*(part for part in key.values() if part not in ("exact", "float32")))
 
 
 def _seeds(rows: pd.DataFrame) -> str:

@@ -213,10 +213,11 @@ def fits(card: Any, target: Any, model: str) -> bool:
         return False
     if model == "exact":
         return card.consumes in problems.offered(target)
-    objective = catalogue.objectives().get(problems.recipe_of(model).objective)
-    if objective is None or objective.minimiser != card.consumes:
+    recipe = problems.recipe_of(model)
+    objective = catalogue.objectives().get(recipe.objective)
+    if objective is None or recipe.data not in problems.laws_of(target):
         return False
-    return objective.base == getattr(card, "base", None)
+    return objective.minimiser == card.consumes and objective.base == getattr(card, "base", None)
 
 
 def path_of(card: Any, model: str, process: str, grid: str) -> tuple[str, str]:

@@ -92,12 +92,16 @@ class Table:
         return sum(cell.value is not None for row in self.rows for cell in row.cells)
 
     @property
-    def failures(self) -> list[tuple[Row, Column, Cell]]:
+    def failures(self) -> list[tuple[str, str, str, str]]:
+        """(row, columns, status, reason) of failed cells; those of one row with one reason stand together."""
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                if cell.status != "ok":
+                    found.setdefault((" ".join(filter(None, row.labels)), cell.status, cell.reason), []).append(column.title)
         return [
-            (row, column, cell)
-            for row in self.rows
-            for column, cell in zip(self.columns, row.cells, strict=True)
-            if cell.status != "ok"
+            (label, columns[0] if len(columns) == 1 else f"{len(columns)} columns", status, reason)
+            for (label, status, reason), columns in found.items()
         ]
 
     @cached_property
@@ -106,10 +110,10 @@ class Table:
         said = []
         every = {cell.n for cell in self._measured()} - {None}
         if len(every) == 1:
-            said.append(f"n = {every.pop()}.")
+            said.append(f"n = {every.pop()} per estimate.")
         elif every:
             parts = (f"{column.title} {_few(ns)}" for column, ns in self._by_column(lambda cell: cell.n))
-            said.append("n: " + "; ".join(parts) + ".")
+            said.append("n per estimate: " + "; ".join(parts) + ".")
         hows = {cell.how for cell in self._measured()} - {""}
         if len(hows) == 1:
             said.append(f"Intervals: {hows.pop()}.")

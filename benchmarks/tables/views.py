@@ -128,7 +128,9 @@ def spans(budgets: Sequence[int] = BUDGETS) -> list[tuple[int, float]]:
     return list(zip(budgets, [0, *budgets[:-1]], strict=True))
 
 
-def by_budget(frame: pd.DataFrame, measure: Measure, *, id: str, caption: str, budgets: Sequence[int] = BUDGETS) -> Table:
+def by_budget(
+    frame: pd.DataFrame, measure: Measure, *, id: str, title: str, caption: str, budgets: Sequence[int] = BUDGETS
+) -> Table:
     """Methods x NFE for one value; the metered NFE is printed where it is below the budget."""
     mine = of_value(methods(frame), measure.name, measure.metric)
     columns, found = [], {}
@@ -141,7 +143,7 @@ def by_budget(frame: pd.DataFrame, measure: Measure, *, id: str, caption: str, b
     rows = [Row((label,), tuple(found.get((label, b), Cell()) for b in budgets)) for label in labels]
     floor = of_value(floor_rows(frame), measure.name, measure.metric)
     rows += [Row(("noise floor",), tuple(cell(row) for _ in budgets), "floor") for row in floor.head(1).itertuples()]
-    return ranked(Table(id, measure.title, caption, ("Method",), tuple(columns), tuple(rows)))
+    return ranked(Table(id, title, caption, ("Method",), tuple(columns), tuple(rows)))
 
 
 def by_metric(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, Protocol
 
@@ -39,17 +39,29 @@ class Density(Protocol):
     def sample(self, draws: Draws, like: Tensor) -> Tensor: ...
 
 
+@lru_cache(maxsize=2**14)
+def _level_at(process: Process, t: float) -> tuple[float, float, float]:
+    alpha, sigma, g = level(process, torch.tensor(t, dtype=torch.float64))
+    return alpha.item(), sigma.item(), g.item()
+
+
+def level(process: Process, t: Time) -> tuple[Time, Time, Time]:
+    """alpha, sigma and the diffusion coefficient g at t; g^2 = alpha^2 d(rho^2)/dt, as x/alpha only gathers noise."""
+    if not isinstance(t, Tensor):
+        return _level_at(process, t)
+    alpha, sigma, (alpha_rate, sigma_rate) = process.alpha(t), process.sigma(t), process.rates(t)
+    return alpha, sigma, (2 * sigma * (alpha * sigma_rate - sigma * alpha_rate) / alpha).sqrt()
+
+
 def control_of_mean(model: Model, process: Process, base: Base = "noising", std: float = 1.0) -> Predictor:
     """The optimal control (x [B,*D], t) -> g grad log p_t, less g times the reference's score for base "reference".
 
     With m the mean, grad log p_t = (alpha m - x) / sigma^2; the reference is N(0, std^2 I) noised by the same process,
-    of variance v = alpha^2 std^2 + sigma^2. g^2 = alpha^2 d(rho^2)/dt, as x/alpha only gathers noise.
+    of variance v = alpha^2 std^2 + sigma^2.
     """
 
     def predict(x: Tensor, t: Time) -> Tensor:
-        alpha, sigma = process.alpha(t), process.sigma(t)
-        alpha_rate, sigma_rate = process.rates(t)
-        g = (2 * sigma * (alpha * sigma_rate - sigma * alpha_rate) / alpha) ** 0.5
+        alpha, sigma, g = level(process, t)
         known = g / sigma**2
         if base == "reference":
             known = known * (alpha * std) ** 2 / ((alpha * std) ** 2 + sigma**2)
