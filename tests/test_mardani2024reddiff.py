@@ -345,12 +345,3 @@ def test_a_meter_sees_one_product_for_each_row():
     mean, pull = meter.vjp(torch.tensor([[1.0], [3.0]]), 0.5)
     assert pull(torch.ones(2, 1)).flatten().tolist() == [2.0, 6.0] and (meter.nfe, meter.vjps) == (1.0, 1.0)
     assert not mean.requires_grad
-
-
-@pytest.mark.parametrize("law", [law for law in laws.LAWS if law.subject == "sampler"], ids=lambda law: law.name)
-@pytest.mark.parametrize("card", paper.PAPER.samplers, ids=lambda card: card.id)
-def test_laws_of_measured_methods_apply(law, card):
-    if law.applies(card):
-        law.check(card)
-    else:
-        assert law is laws.LAWS[8] and card is REDDIFF

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -27,6 +27,7 @@ from reference_impls.core.types import Predictor, Run, Sampler, WrongKind
 from reference_impls.targets.inverse import LinearGaussian, Matrix, Measurement, log_gaussian
 
 ROWS = 4
+UNSHRUNK = (Phase.explicit, Phase.generate)  # cases are small as drawn; shrinking one costs ten times the law
 
 
 def measured(card: Sampler) -> bool:
@@ -108,7 +109,8 @@ def gap(a: Tensor, b: Tensor) -> float:
 def on_random_problems(card: Sampler, holds: Callable[[LinearGaussian, Any, Tensor], None]) -> None:
     """holds(problem, process, grid) on random problems and grids of the card's own path."""
     process = own_process(card)
-    given(problems, random_grids(process))(lambda problem, grid: holds(problem, process, grid))()
+    cases = given(problems, random_grids(process))(lambda problem, grid: holds(problem, process, grid))
+    settings(phases=UNSHRUNK)(cases)()
 
 
 def each_problem_of_a_batch_is_solved_alone(card: Sampler) -> None:
@@ -151,6 +153,7 @@ def result_follows_the_measurement(card: Sampler) -> None:
     """From one start, halfway between two measurements, the two ends differ along the measurements' difference."""
     process = own_process(card)
 
+    @settings(phases=UNSHRUNK)
     @given(st.integers(0, 2**20), st.integers(1, 3), st.integers(1, 6))
     def holds(seed: int, d: int, steps: int) -> None:
         grid = torch.linspace(process.t_max, process.t_min, steps + 1, dtype=torch.float64)
@@ -172,6 +175,7 @@ def result_follows_the_measurement(card: Sampler) -> None:
 def what_is_unseen_and_independent_stays_as_it_was(card: Sampler) -> None:
     process = own_process(card)
 
+    @settings(phases=UNSHRUNK)
     @given(st.integers(0, 2**20), random_grids(process))
     def holds(seed: int, grid: Tensor) -> None:
         seen, unseen = random_problem(seed, 2, 2), random_problem(seed + 1, 2, 1)
@@ -244,6 +248,7 @@ def shape_of_the_unknown_does_not_matter(card: Sampler) -> None:
 def point_mass_prior_overrules_the_measurement(card: Sampler) -> None:
     process = processes.named(card.path)
 
+    @settings(phases=UNSHRUNK)
     @given(problems, st.integers(1, 6))
     def holds(problem: LinearGaussian, steps: int) -> None:
         point = problem.means[0].to(device())

@@ -129,14 +129,14 @@ def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, 
     bottom = min(positive) / 3 if log_y else None
     shown = [p for p in points if math.isfinite(p.y) and not (log_y and p.y <= 0)]
     x, y = [p.x for p in shown], [p.y for p in shown]
-    axes.plot(x, y, color=look.colour, linestyle=look.dashes, zorder=3 + order / 100, **_marker(look))
+    axes.plot(x, y, color=look.colour, linestyle=look.dashes, zorder=3 + order / 100, **marker(look))
     held = [p for p in shown if p.low is not None and p.high is not None]
     if held:
         lows = [max(p.low, bottom) if log_y else p.low for p in held]
         axes.vlines([p.x for p in held], lows, [p.high for p in held], color=look.colour, linewidth=1, zorder=2.5)
 
 
-def _marker(look: Look) -> dict[str, object]:
+def marker(look: Look) -> dict[str, object]:
     if look.filled:
         return {"marker": look.marker, "markeredgecolor": PAGE_MARK, "markeredgewidth": 0.5}
     return {"marker": look.marker, "markerfacecolor": PAGE_MARK, "markeredgecolor": look.colour}
@@ -187,7 +187,7 @@ def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]
             look = looks[label]
             if point.low is not None and point.high is not None:
                 axes.plot([point.low, point.high], [place, place], color=look.colour, linewidth=1.6)
-            axes.plot([point.y], [place], color=look.colour, markersize=5.5, **_marker(look))
+            axes.plot([point.y], [place], color=look.colour, markersize=5.5, **marker(look))
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlim(left=0)
@@ -204,7 +204,7 @@ def key(label: str, look: Look, id: str) -> str:
         figure = Figure(figsize=(0.5, 0.15))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, markevery=[1], markersize=5.5, **_marker(look))
+        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, markevery=[1], markersize=5.5, **marker(look))
         axes.set_xlim(-0.1, 2.1)
         axes.set_ylim(-1, 1)
         return finished(figure, id, label, f"line and marker of {label}")

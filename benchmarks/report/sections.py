@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.plots import figures
-from benchmarks.report import ledger
+from benchmarks.report import declared, ledger
 from benchmarks.report.blocks import Claims, Heading, Key, Missing, Pairs, Plots, Prose, Section, Shown
 from benchmarks.report.gallery import gallery
-from benchmarks.tables import views
-from benchmarks.tables.table import Cell, Column, Row, Table, interval, number
+from benchmarks.tables import kinds, views
+from benchmarks.tables.table import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from benchmarks.plots.style import Look
     from benchmarks.report.inputs import Inputs
-    from reference_impls.core.types import Paper
 
 FAMILIES = {  # what a metric must need for its target to stand in a section, tried in this order
     "tokens": {"tokens", "text", "token_table"},
@@ -26,6 +25,7 @@ FAMILIES = {  # what a metric must need for its target to stand in a section, tr
     "quality": {"features", "train"},
     "precision": {"exact_flow", "exact_samples", "mixture_1d"},
 }
+X_TITLES = {"nfe": "network evaluations per sample (NFE)", "steps": "steps", "seconds": "seconds per sample (computed)"}
 MARKED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
 
 
@@ -112,7 +112,7 @@ class Sections:
             title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
             plot = figures.Lines(
                 id=views.slug(id, metric), title=f"{measure.title} against {x}, {id}", series=series,
-                x_title={"nfe": "network evaluations per sample (NFE)", "steps": "steps", "seconds": "seconds per sample (computed)"}[x], y_title=title,
+                x_title=X_TITLES[x], y_title=title,
                 log_y=always_log or self.log_scale(series, measure), ticks=ticks, band=self.band(floors, metric),
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
                 guides=guides if "exact_flow" in measure.needs else (), apart=bool(ticks),
@@ -215,7 +215,7 @@ class Sections:
         caption = "Counts, never averaged: a claim that holds on an analytic target and fails with networks has two rows."
         columns = tuple(Column(views.slug(outcome), outcome) for outcome in outcomes) + (Column("all", "all"),)
         blocks.append(self.keep(Table("verdicts", "Verdicts by grade of evidence", caption, ("Evidence",), columns, tuple(rows))))
-        table = ledger_table(findings)
+        table = ledger.tabled(findings)
         self.tables.append(table)
         blocks.append(Claims(tuple(findings), table))
         return Section("claims", "Claims", asks, blocks)
@@ -334,7 +334,7 @@ class Sections:
         for key, part in views.settled(rows, ["target", "model", "device", "hardware"]):
             title = f"{key['target']}, network {key['model']}, {key['device']} ({key['hardware']})"
             id = views.slug("speed", key["target"], key["model"], key["device"])
-            table = speed_table(part, id, title)
+            table = kinds.speeds(part, id, title)
             series = {
                 row.labels[0]: [views.Point(0, c.value, c.low, c.high, None)]
                 for row in table.rows if (c := row.cells[2]).status == "ok" and c.value is not None
@@ -374,7 +374,7 @@ class Sections:
         if rows.empty:
             blocks.append(Missing("No likelihood job in this store, so no bound per character."))
         else:
-            blocks += [Heading("tokens-bounds", "Bounds and likelihoods"), self.keep(likelihood_table(rows))]
+            blocks += [Heading("tokens-bounds", "Bounds and likelihoods"), self.keep(kinds.likelihoods(rows))]
             blocks.append(Prose(
                 "For absorbing noise the terminal KL divergence is infinite at any finite noise level (the prior puts no mass "
                 "on unmasked letters); like the official code, the number omits that term, so there it is a bound only up to it."
@@ -406,7 +406,11 @@ class Sections:
 
     def laws(self) -> Section:
         asks = "Which analytic properties are tested, for how many of the methods, and does each test notice a broken method?"
-        return Section("laws", "Laws", asks, [law_summary(self.inputs.papers.values(), self.keep)])
+        return Section("laws", "Laws", asks, self.law_blocks())
+
+    def law_blocks(self) -> list[object]:
+        made = declared.laws_over(self.inputs.papers.values())
+        return [self.keep(made) if isinstance(made, Table) else made]
 
     def provenance(self) -> Section:
         asks = "What answered: code, machine, versions, pinned weights."
@@ -430,7 +434,7 @@ class Sections:
             ("Records", f"{len(records)} that count, in {len(set(self.frame.made_of))} states of code and data"),
         )))  # fmt: skip
         if self.inputs.checkpoints:
-            blocks.append(self.keep(checkpoint_table(self.inputs.checkpoints)))
+            blocks.append(self.keep(declared.checkpoints(self.inputs.checkpoints)))
         else:
             blocks.append(Missing("checkpoints.lock pins no weights: nothing trained entered these numbers."))
         return Section("provenance", "Provenance", asks, blocks)
@@ -464,136 +468,6 @@ class Sections:
     def unseen(self) -> str:
         seen = set(self.frame.paper) | {finding.of_paper for finding in self.inputs.findings}
         return ", ".join(sorted(set(self.inputs.papers) - seen)) or "none"
-
-
-def law_summary(papers: Iterable[Paper], keep: Callable[[Table], Shown]) -> object:
-    """Law by law the cards of the catalogue that it applies to and the failures that cards declare."""
-    from importlib.util import find_spec
-
-    if find_spec("hypothesis") is None:
-        return Missing("The laws need the package hypothesis, which is not installed here: `pip install hypothesis`.")
-    from benchmarks.laws import laws
-
-    cards = {
-        kind: [card for paper in papers for card in getattr(paper, kind + "s")]
-        for kind in ("sampler", "objective", "likelihood", "transform")
-    }
-    rows = []
-    for name, law in sorted(laws().items()):
-        held = [card for card in cards.get(law.subject, ()) if law.applies(card)]
-        known = [f"{card.id}: {card.known_failures[name]}" for card in held if name in getattr(card, "known_failures", {})]
-        applies = Cell(len(held)) if law.subject in cards else Cell()
-        said = (Cell(law.subject), applies, Cell(len(law.mutants)), Cell("; ".join(known) or None))
-        rows.append(Row((name.replace("_", " "),), said))
-    columns = tuple(Column(*names) for names in (
-        ("subject", "About a"), ("applies", "Methods it applies to"), ("mutants", "Broken versions it rejects"),
-        ("known", "Declared failures"),
-    ))  # fmt: skip
-    caption = (
-        "Laws select themselves by what a card declares. They run as tests (`tox -e tests`), not as part of this page; a "
-        "declared failure that passes fails the tests too."
-    )
-    return keep(Table("laws", "Laws over the catalogue", caption, ("Law",), columns, tuple(rows)))
-
-
-def ledger_table(findings: Sequence[ledger.Finding], id: str = "claims") -> Table:
-    """One row per claim and grade."""
-    columns = tuple(Column(*names) for names in (
-        ("verdict", "Verdict"), ("evidence", "Grade"), ("estimate", "Estimate"), ("n", "n"), ("against", "Against"),
-        ("says", "The paper says"), ("paper_number", "Paper's number"), ("scaled", "Scaled down"), ("why", "Why"),
-    ))  # fmt: skip
-    rows = []
-    for f in findings:
-        estimate = interval(f.estimate, f.low, f.high) if f.estimate is not None else None
-        against = f"{f.direction} {number(f.margin)}".strip() if f.margin is not None else f.direction or None
-        said = f"{f.says} [{f.locus}]" if f.locus else f.says
-        scaled = f"{f.scaled} (transfer: {f.transfer})" if f.transfer else f.scaled
-        dated = f" Run {f.made} at {f.commit[:12]}." if f.made else ""
-        why = (f.why + dated).strip() or None
-        rows.append(Row((f.key,), (
-            Cell(f.outcome, record=f.records[0] if f.records else ""), Cell(f.grade or None), Cell(estimate), Cell(f.n),
-            Cell(against), Cell(said), Cell(f.paper_number or None), Cell(scaled or None), Cell(why),
-        )))  # fmt: skip
-    caption = (
-        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies on the "
-        "other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
-    )
-    return Table(id, "Claims ledger", caption, ("Claim",), columns, tuple(rows))
-
-
-def speed_table(rows: pd.DataFrame, id: str, title: str) -> Table:
-    """Methods x measured samples per second, the ratio to the bare network, and what follows at other NFE."""
-    computed = [b for b in views.BUDGETS if b != 20]
-    columns = [
-        Column("nfe", "NFE timed"), Column("ratio", "Time / bare network", "", "lower"),
-        Column("samples_per_second", "Samples per second", "1/s", "higher"), Column("batch", "Batch"),
-        *(Column(f"computed_{b}", f"computed at NFE {b}", "1/s") for b in computed),
-    ]  # fmt: skip
-    made = []
-    for (label, _), of in rows.groupby(["label", "record"]):
-        first = next(of.itertuples())
-        if first.status != "ok":
-            made.append(Row((label,), (Cell(status=first.status, reason=first.reason, record=first.record), *(Cell(),) * (len(columns) - 1))))
-            continue
-        values = {row.value: row for row in of.itertuples()}
-        ratio, rate = views.cell(values["ratio"]), views.cell(values["samples_per_second"])
-        if ratio.low and ratio.high:
-            rate = Cell(rate.value, rate.value * ratio.value / ratio.high, rate.value * ratio.value / ratio.low, ratio.n,
-                        ratio.blocks, ratio.level, f"{ratio.how}, of the ratio alone", record=rate.record)  # fmt: skip
-        nfe = values["nfe"].estimate
-        others = (Cell(rate.value * nfe / b, note="computed") for b in computed)
-        batch = Cell(int(values["batch"].estimate)) if "batch" in values else Cell()
-        made.append(Row((label,), (Cell(nfe), ratio, rate, batch, *others)))
-    caption = (
-        "One timed cell per method, run in alternation with as many bare evaluations of the network (ABBA): the ratio is "
-        "robust to a busy machine, the absolute rate is not. Rates at other NFE are computed, rate x timed NFE / NFE, not "
-        "measured. n counts pairs."
-    )
-    return Table(id, title, caption, ("Method",), tuple(columns), tuple(made))
-
-
-def likelihood_table(rows: pd.DataFrame) -> Table:
-    """log p per sample, and in bits per coordinate or character."""
-    from math import log
-
-    columns = (
-        Column("log_p", "log p", "nats per sample"), Column("bits", "Bits per coordinate", "bit"),
-        Column("log_p_exact", "exact log p", "nats per sample"), Column("error", "Largest error", "nats"), Column("n", "n"),
-    )  # fmt: skip
-    made = []
-    for _, of in rows.groupby(["label", "target", "process", "model", "record"]):
-        first = next(of.itertuples())
-        labels = (first.label, first.target, first.process, first.model)
-        if first.status != "ok":
-            failed = Cell(status=first.status, reason=first.reason, record=first.record)
-            made.append(Row(labels, (failed, *(Cell(),) * (len(columns) - 1))))
-            continue
-        values = {row.value: views.cell(row) for row in of.itertuples()}
-        nats, size = values["log_p"], values.get("dimensions", Cell()).value
-        bits = Cell()
-        if size:
-            low, high = (None if b is None else -b / log(2) / size for b in (nats.high, nats.low))
-            bits = Cell(-nats.value / log(2) / size, low, high, nats.n, nats.blocks, nats.level, nats.how, record=nats.record)
-        n = values.get("n", Cell(nats.n))
-        exact, error = values.get("log_p_exact", Cell()), values.get("log_p_error_max", Cell())
-        made.append(Row(labels, (nats, bits, exact, error, Cell(None if n.value is None else int(n.value)))))
-    caption = "Held-out data or exact draws. A bound lies below log p, so its bits lie above; an exact likelihood has error 0."
-    heads = ("Method", "Target", "Path", "Model")
-    return Table("likelihoods", "Likelihoods and bounds", caption, heads, columns, tuple(made))
-
-
-def checkpoint_table(entries: Sequence[dict[str, Any]]) -> Table:
-    columns = tuple(Column(*names) for names in (
-        ("bytes", "Bytes"), ("sha256", "sha256"), ("licence", "Licence"), ("recipe", "Recipe"), ("seed", "Seed"),
-        ("parent", "Parent"), ("trained", "Trained"),
-    ))  # fmt: skip
-    rows = []
-    for entry in sorted(entries, key=lambda e: e["name"]):
-        said = {**entry, "sha256": entry["sha256"][:16]}
-        rows.append(Row((entry["name"],), tuple(Cell(said.get(column.name) or None) if column.name != "seed"
-                                                 else Cell(said.get("seed")) for column in columns)))  # fmt: skip
-    caption = "What checkpoints.lock pins; `trilemma lock verify` compares the files, `trilemma lock train NAME` makes one again."
-    return Table("checkpoints", "Pinned weights", caption, ("Name",), columns, tuple(rows))
 
 
 def named(key: dict[str, Any]) -> str:
