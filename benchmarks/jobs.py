@@ -103,8 +103,8 @@ def job(**fields: Any) -> Job:
     try:
         made = Job(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "job"
+        first = min(error.errors(), key=lambda each: each["type"] != "finite_number")  # of an option, one for each type
+        name = ".".join(str(part) for part in first["loc"][:2]) or "job"
         value = first.get("input")
         said = first["msg"][0].lower() + first["msg"][1:]
         raise UsageError(f"{name}: {value!r}, {said}; mend this field of the job") from None

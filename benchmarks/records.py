@@ -129,13 +129,13 @@ class Store:
     """Records and artefacts of one folder, and read-only those of the folders in `beside` (committed references).
 
     The record of a key: of several the first with status ok in (file name, line) order, else the last.
-    problems: one line for each unreadable line and for each pair of ok records of one key that differ.
+    `problems` has one line for each unreadable line and for each pair of ok records of one key that differ.
     """
 
     def __init__(self, folder: Path | str = RUNS, *, beside: Iterable[Path | str] = ()):
         self.folder = Path(folder)
         self.beside = tuple(Path(path) for path in beside)
-        self.problems: list[str] = []
+        self._problems: list[str] = []
         self._file = None
         self._records: dict[tuple[str, str], tuple[Record, Path]] | None = None
 
@@ -159,14 +159,14 @@ class Store:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(part) for part in first["loc"]) or "line"
-                self.problems.append(f"{path.name}:{number}: unreadable record ({where}: {first['msg']}), ignored")
+                self._problems.append(f"{path.name}:{number}: unreadable record ({where}: {first['msg']}), ignored")
 
     def _take(self, record: Record, folder: Path) -> None:
         found = self._records.get(record.key)
         if found is None or found[0].status != "ok":
             self._records[record.key] = record, folder
         elif record.status == "ok" and record.kind != "timing" and record.answer != found[0].answer:
-            self.problems.append(
+            self._problems.append(
                 f"conflict: two ok records of {record.job} differ ({record.kind} {record.id[:12]}, made_of "
                 f"{record.key[1][:12]}; {found[0].written} on {found[0].place.device} counts, {record.written} on "
                 f"{record.place.device} does not)"
@@ -176,6 +176,12 @@ class Store:
         """The record of every key, in order of first appearance."""
         return [record for record, _ in self._resolved.values()]
 
+    @property
+    def problems(self) -> list[str]:
+        """What was wrong with the lines of all files, which are read for it if they were not."""
+        self.records()
+        return self._problems
+
     def find(self, id: str, made_of: Mapping[str, str]) -> Record | None:
         """The record of this id and made_of, whatever its status; None if there is none."""
         found = self._resolved.get((id, digest(dict(made_of))))
@@ -183,7 +189,7 @@ class Store:
 
     def refresh(self) -> None:
         """Forget what was read, so that lines written by other processes are seen."""
-        self._records, self.problems = None, []
+        self._records, self._problems = None, []
 
     def path(self, record: Record, artefact: str) -> Path:
         """The file of a record's artefact; raises StoreError if it is not there."""

@@ -298,7 +298,7 @@ def variance_falls_to_its_floor(card: Objective) -> None:
 
 
 def optimal_control_minimises(card: Objective) -> None:
-    """Along (1 + e) u* the loss is least at an e that vanishes with the step, or is none at all (to differences' error)."""
+    """Along (1 + e) u* the loss is least at an e that vanishes with the step, or is 0 to the error of differences."""
     process = processes.named(card.path)
     optimum = exact_control(ONE, process, card.base)
     h, least = 1e-3, []
@@ -451,6 +451,6 @@ LAWS = (
     _loss_law(
         optimal_control_minimises, ("mean", "variance"),
         wide_noising_kernel=lambda: objective("mean", ratio=wide_noising_kernel),
-        half_the_noise_term=lambda: objective("variance", ratio=half_the_noise_term),
+        wide_noising_kernel_for_the_variance=lambda: objective("variance", ratio=wide_noising_kernel),
     ),
 )  # fmt: skip

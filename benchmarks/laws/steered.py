@@ -104,7 +104,7 @@ def half_the_noise_term(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tenso
 
 
 def wide_noising_kernel(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:
-    return log_normal(x_s - mean, row.g * row.dt**0.5) - log_normal(x - row.back * x_s, 1.1 * row.spread)
+    return log_normal(x_s - mean, row.g * row.dt**0.5) - log_normal(x - row.back * x_s, 1.5 * row.spread)
 
 
 def adds_the_first_coordinate(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:

@@ -68,7 +68,7 @@ def score_of_log_prob_is_that_of_the_mean(card: Any) -> None:
 def density_and_mean_are_integrals(card: Any) -> None:
     """Against sums over a square of x0: exponentially accurate, as the spacing is below half of every deviation."""
     dimensions = card.shape[0]
-    spacing, reach = 0.05, 12.0
+    spacing, reach = 0.06, 9.0
     line = torch.arange(-reach, reach + spacing, spacing, dtype=torch.float64, device=device())
     x0 = torch.stack([axis.flatten() for axis in torch.meshgrid(*[line] * dimensions, indexing="ij")], dim=1)
     log_p0 = card.log_prob(x0) + dimensions * math.log(spacing)

@@ -57,7 +57,9 @@ def lines(plot: Lines, looks: Mapping[str, Look]) -> str:
 
     with drawing(plot.id):
         figure = Figure(figsize=(WIDE, HIGH))
-        draw(figure.add_axes((0.115, 0.135, 0.87, 0.79)), plot, looks)  # fixed: fitting to the text takes most of the time
+        draw(
+            figure.add_axes((0.115, 0.135, 0.87, 0.79)), plot, looks
+        )  # fixed: fitting to the text takes most of the time
         return finished(figure, plot.id, plot.title, plot.desc)
 
 
@@ -73,12 +75,12 @@ def said(value: float, place: int | None = None) -> str:
     return power if mantissa == "1.0" else f"{float(mantissa):g}·{power}"
 
 
-def logarithmic(axis, least: float, most: float) -> None:
-    """Ticks of a logarithmic axis: powers of ten, or 1-2-5 where the data span less than two of them."""
+def logarithmic(axis, least: float, most: float, decades: float) -> None:
+    """Ticks of a logarithmic axis: powers of ten, or 1-2-5 where the data span less than so many decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    narrow = most < 100 * least
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8))
+    narrow = most < 10**decades * least
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=12 if narrow else 8))
     axis.set_major_formatter(FuncFormatter(said))
     axis.set_minor_formatter(NullFormatter())
 
@@ -112,10 +114,13 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
         axes.xaxis.set_major_locator(FixedLocator(list(plot.ticks)))
         axes.set_xticklabels([f"{tick:g}" for tick in plot.ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-    elif plot.log_x:
-        logarithmic(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points))
+    if plot.log_x:
+        least, most = _range(p.x for points in plot.series.values() for p in points)
+        axes.set_xlim(least / (1.12 if least < most else 2), most * (1.12 if least < most else 2))
+    if plot.log_x and not plot.ticks:
+        logarithmic(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points), decades=2.6)
     if log_y:
-        logarithmic(axes.yaxis, *_range(positive))
+        logarithmic(axes.yaxis, *_range(positive), decades=2)
     axes.set_xlabel(plot.x_title)
     axes.set_title(plot.y_title, fontsize=9.5)
 
@@ -152,36 +157,41 @@ def _band(axes, band: tuple[float, float], title: str, log_y: bool) -> None:
         axes.axhline(high, color=QUIET_MARK, linewidth=3, alpha=0.35, zorder=0.5)
     else:
         axes.axhspan(low, high, color=BAND_MARK, linewidth=0, zorder=0.5)
-    axes.annotate(title, (0.01, high), xycoords=("axes fraction", "data"), fontsize=8, va="bottom", color=QUIET_MARK)
+    axes.annotate(
+        title, (0.01, low), xycoords=("axes fraction", "data"), xytext=(0, -2), textcoords="offset points", fontsize=8,
+        va="top", color=QUIET_MARK,
+    )  # fmt: skip
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom=min(bottom, low / (top / bottom) ** 0.08 if log_y else low - 0.08 * (top - bottom)))
 
 
 def _guides(axes, plot: Lines) -> None:
-    """Dotted lines of slope -p from a common point above the data, each named at its end."""
+    """Dotted lines of slope -p from a common point above most of the data, each named at its end."""
     points = [p for line in plot.series.values() for p in line if p.y > 0]
     if len(points) < 2:
         return
-    left, right = min(p.x for p in points), max(p.x for p in points)
-    least, most = min(p.y for p in points), 1.6 * max(p.y for p in points)
+    left, right, least = min(p.x for p in points), max(p.x for p in points), min(p.y for p in points)
+    firsts = sorted(line[0].y for line in plot.series.values() if line and line[0].y > 0)
+    start = 2 * firsts[len(firsts) // 2] if firsts else least
     for order in plot.guides:
-        x = right
-        y = most * (x / left) ** -order
-        if y < least:
-            x, y = left * (most / least) ** (1 / order), least
-        axes.plot([left, x], [most, y], color=QUIET_MARK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        x, y = right, start * (right / left) ** -order
+        if y < least < start:
+            x, y = left * (start / least) ** (1 / order), least
+        axes.plot([left, x], [start, y], color=QUIET_MARK, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(f"order {order}", (x, y), fontsize=8, color=QUIET_MARK, ha="right", va="bottom")
-    axes.set_ylim(top=max(axes.get_ylim()[1], 1.2 * most))
 
 
 def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]], looks: Mapping[str, Look]) -> str:
     """One row for each label: its estimate(s) with intervals on a common axis, sorted by the estimate."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     rows = sorted(((label, p) for label, points in series.items() for p in points), key=lambda row: row[1].y)
     desc = f"{x_title}. " + " ".join(f"{label}: {p.y:.3g}." for label, p in reversed(rows))
     with drawing(id):
         high = 0.6 + 0.24 * len(rows)
         figure = Figure(figsize=(WIDE, high))
-        left = min(0.6, 0.03 + 0.0135 * max(len(label) for label, _ in rows))  # about the width of the longest label
+        left = min(0.6, 0.04 + 0.0155 * max(len(label) for label, _ in rows))  # about the width of the longest label
         axes = figure.add_axes((left, 0.45 / high, 0.98 - left, 1 - 0.5 / high))
         for place, (label, point) in enumerate(rows):
             look = looks[label]
@@ -190,7 +200,14 @@ def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]
             axes.plot([point.y], [place], color=look.colour, markersize=5.5, **marker(look))
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlim(left=0)
+        ends = [bound for _, p in rows for bound in (p.low or p.y, p.high or p.y)]
+        if min(ends) > 0 and max(ends) > 10 * min(ends):
+            axes.set_xscale("log")
+            logarithmic(axes.xaxis, min(ends), max(ends), decades=1.5)
+        else:
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_formatter(FuncFormatter(said))
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(x_title)
         return finished(figure, id, title, desc)
@@ -204,9 +221,15 @@ def key(label: str, look: Look, id: str) -> str:
         figure = Figure(figsize=(0.5, 0.15))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.plot([0, 1, 2], [0, 0, 0], color=look.colour, linestyle=look.dashes, markevery=[1], markersize=5.5, **marker(look))
+        axes.plot(
+            [0, 1, 2],
+            [0, 0, 0],
+            color=look.colour,
+            linestyle=look.dashes,
+            markevery=[1],
+            markersize=5.5,
+            **marker(look),
+        )
         axes.set_xlim(-0.1, 2.1)
         axes.set_ylim(-1, 1)
         return finished(figure, id, label, f"line and marker of {label}")
-
-

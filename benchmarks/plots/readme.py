@@ -14,6 +14,7 @@ from benchmarks.tables.cells import cells, counting
 FILE = ROOT / "reports" / "sample" / "quality.svg"
 METRIC = "frechet"
 ID = "readme-quality"
+DRAWN = "<!-- drawn from results/reference by matplotlib "
 
 
 class NoRecords(ValueError):
@@ -30,10 +31,14 @@ def panel(folder: Path) -> figures.Lines:
     scored = views.methods(frame[(frame.value == METRIC) & (frame.model != "exact")])
     groups = views.settled(scored, ["target", "model"])
     if not groups:
-        raise NoRecords(f"records: none in {folder} scores {METRIC} of a trained network; run the suite `default` into it")
+        raise NoRecords(
+            f"records: none in {folder} scores {METRIC} of a trained network; run the suite `default` into it"
+        )
     key, rows = max(groups, key=lambda group: (group[1].series.nunique(), group[0]["model"]))
     floors = views.floor_rows(frame)
-    floors = floors[(floors.value == METRIC) & (floors.target == key["target"]) & floors["size"].isin(set(rows["size"]))]
+    floors = floors[
+        (floors.value == METRIC) & (floors.target == key["target"]) & floors["size"].isin(set(rows["size"]))
+    ]
     band = None if floors.empty else (float(floors.low.min()), float(floors.high.max()))
     sizes = ", ".join(str(n) for n in sorted(set(rows["size"])))
     return figures.Lines(
@@ -46,6 +51,7 @@ def panel(folder: Path) -> figures.Lines:
 
 def plot(folder: Path) -> str:
     """The SVG file: literal colours on its own page colour, a legend beside the lines."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     lines = panel(folder)
@@ -57,8 +63,16 @@ def plot(folder: Path) -> str:
         last = {label: points[-1].y for label, points in lines.series.items()}
         handles = [axes.plot([], [], color=looks[label].colour, linestyle=looks[label].dashes, label=label,
                              **figures.marker(looks[label]))[0] for label in sorted(last, key=last.get, reverse=True)]  # fmt: skip
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8.5, handlelength=3)
-        return finished(figure, ID, lines.title, lines.desc, colours=style.literal(), alone=True)
+        axes.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8.5, handlelength=3
+        )
+        drawn = finished(figure, ID, lines.title, lines.desc, colours=style.literal(), alone=True)
+    return f"{DRAWN}{matplotlib.__version__} -->\n{drawn}"
+
+
+def drawn_with(text: str) -> str:
+    """The matplotlib that drew the file: another one may place a tick elsewhere, from the same numbers."""
+    return text.partition("\n")[0].removeprefix(DRAWN)
 
 
 def _ids() -> list[str]:

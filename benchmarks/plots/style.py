@@ -16,7 +16,7 @@ INKS = {"light": "#1d2126", "dark": "#e4e2dd"}
 QUIET = {"light": "#5a6068", "dark": "#a7a9ac"}
 RULES = {"light": "#d9d6cf", "dark": "#3a3e44"}
 BANDS = {"light": "#e9e5da", "dark": "#2b2f36"}
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 
 # Stand-ins that matplotlib draws with; the SVG gets a CSS variable in their place.
@@ -67,7 +67,9 @@ def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
         variant = variants.index(label) + 1 if label in variants else 0
         own = mates.index(id)
         marker = MARKERS[(place + 2 * own) % len(MARKERS)]
-        found[label] = Look(SERIES_MARK[place % len(SERIES_MARK)], marker, DASHES[(own + variant) % len(DASHES)], variant == 0)
+        found[label] = Look(
+            SERIES_MARK[place % len(SERIES_MARK)], marker, DASHES[(own + variant) % len(DASHES)], variant == 0
+        )
     return found
 
 

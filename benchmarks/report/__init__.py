@@ -61,7 +61,9 @@ def build(
     known = Store(folder, beside=beside)
     pages = Pages(Inputs(known, plan, _judged(known) if findings is None else findings, current=current), wanted)
     for table in pages.tables:
-        files.write(table, Path(tables_dir) if tables_dir else folder / "tables", {"store": folder.name, "inputs": wanted})
+        files.write(
+            table, Path(tables_dir) if tables_dir else folder / "tables", {"store": folder.name, "inputs": wanted}
+        )
     pages.inputs.stages = _stages(folder, wanted, time.perf_counter() - begun)
     _write(out_dir, pages.rendered(), wanted)
     return out_dir / "index.html"
@@ -88,7 +90,9 @@ def _stages(folder: Path, wanted: str, seconds: float) -> dict[str, float]:
 def _write(out_dir: Path, pages: Mapping[str, str], wanted: str) -> None:
     size = len(pages["index.html"].encode())
     if size > LARGEST:
-        raise TooLarge(f"index.html: {size} bytes, expected at most {LARGEST}; run a smaller suite, or fewer of its tables")
+        raise TooLarge(
+            f"index.html: {size} bytes, expected at most {LARGEST}; run a smaller suite, or fewer of its tables"
+        )
     out_dir.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
         (out_dir / name).write_text(text, encoding="utf-8")

@@ -32,19 +32,33 @@ def blocks(paper: Paper) -> list[object]:
 
 
 def sampler_table(paper: Paper) -> Table:
-    names = ("Consumes", "Path", "Order", "Weak order", "Noise", "Exact on", "Symmetric under", "Needs", "Reduces to", "Known failures")
-    rows = []
-    for s in paper.samplers:
-        reduces = "; ".join(f"{r.to}{_options(r.to_options)}{_options(r.options, ' with')}" for r in s.reduces)
-        failures = "; ".join(f"{law}: {why}" for law, why in sorted(s.known_failures.items()))
-        said = (
-            s.consumes, s.path, s.order, s.weak_order, "stochastic" if s.stochastic else "deterministic",
-            ", ".join(sorted(s.exact_on)), ", ".join(sorted(s.symmetric)), ", ".join(sorted(s.needs)), reduces, failures,
-        )  # fmt: skip
-        label = f"{s.id} (baseline)" if s.baseline else s.id
-        rows.append(Row((label,), tuple(Cell(part if part not in ("", None) else None) for part in said)))
-    columns = tuple(Column(slug(name), name) for name in names)
-    return Table(f"{paper.key}-samplers", "Samplers", "As declared on the card.", ("Sampler",), columns, tuple(rows))
+    """Traits x samplers: what the cards say, trait by trait; a trait that no sampler of the paper has is left out."""
+    said = [_traits(sampler) for sampler in paper.samplers]
+    names = [name for name in said[0] if any(traits[name] not in ("", None) for traits in said)]
+    rows = tuple(
+        Row((name,), tuple(Cell(None if traits[name] in ("", None) else str(traits[name])) for traits in said))
+        for name in names
+    )
+    columns = tuple(
+        Column(slug(s.id), s.id.split(".", 1)[1] + (" (baseline)" if s.baseline else "")) for s in paper.samplers
+    )
+    return Table(f"{paper.key}-samplers", "Samplers", "As declared on the cards.", ("Trait",), columns, rows)
+
+
+def _traits(card: Any) -> dict[str, Any]:
+    reduces = (f"{r.to}{_options(r.to_options)}{_options(r.options, ' with')}" for r in card.reduces)
+    return {
+        "consumes": card.consumes,
+        "path": card.path,
+        "order": card.order and f"{card.order:g}",
+        "weak order": card.weak_order and f"{card.weak_order:g}",
+        "noise": "stochastic" if card.stochastic else "deterministic",
+        "exact on": ", ".join(sorted(card.exact_on)),
+        "symmetric under": ", ".join(sorted(card.symmetric)),
+        "needs": ", ".join(sorted(card.needs)),
+        "reduces to": "; ".join(reduces),
+        "known failures": "; ".join(f"{law}: {why}" for law, why in sorted(card.known_failures.items())),
+    }
 
 
 def objective_table(paper: Paper) -> Table:
@@ -57,7 +71,10 @@ def objective_table(paper: Paper) -> Table:
 
 
 def _options(options: Any, before: str = "") -> str:
-    said = ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in sorted(options.items()))
+    said = ", ".join(
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in sorted(options.items())
+    )
     return f"{before} {said}" if said else ""
 
 
@@ -73,10 +90,16 @@ def law_table(paper: Paper) -> object:
     for name, law in sorted(laws().items()):
         of = [card.id.split(".", 1)[1] for card in held.get(law.subject, ()) if law.applies(card)]
         if of:
-            rows.append(Row((name.replace("_", " "),), (Cell(law.subject), Cell(", ".join(of)), Cell(len(law.mutants)))))
+            rows.append(
+                Row((name.replace("_", " "),), (Cell(law.subject), Cell(", ".join(of)), Cell(len(law.mutants))))
+            )
     if not rows:
         return Missing("No analytic law applies to what this paper declares.")
-    columns = (Column("subject", "Holds for a"), Column("methods", "Applied to"), Column("mutants", "Broken versions it rejects"))
+    columns = (
+        Column("subject", "Holds for a"),
+        Column("methods", "Applied to"),
+        Column("mutants", "Broken versions it rejects"),
+    )
     caption = "Chosen by traits. `python -m pytest tests/test_laws.py` runs them; a broken version is one that the law must reject."
     return Shown(Table(f"{paper.key}-laws", "Laws that apply", caption, ("Law",), columns, tuple(rows)))
 
@@ -95,7 +118,9 @@ def laws_over(papers: Iterable[Paper]) -> Table | Missing:
     rows = []
     for name, law in sorted(laws().items()):
         held = [card for card in cards.get(law.subject, ()) if law.applies(card)]
-        known = [f"{card.id}: {card.known_failures[name]}" for card in held if name in getattr(card, "known_failures", {})]
+        known = [
+            f"{card.id}: {card.known_failures[name]}" for card in held if name in getattr(card, "known_failures", {})
+        ]
         applies = Cell(len(held)) if law.subject in cards else Cell()
         said = (Cell(law.subject), applies, Cell(len(law.mutants)), Cell("; ".join(known) or None))
         rows.append(Row((name.replace("_", " "),), said))

@@ -41,13 +41,21 @@ def page(paper: Paper, sections: Sections) -> list[Section]:
 
     text = import_module(catalogue.modules()[paper.key]).__doc__ or ""
     head, parts = card_of(text)
-    card: list[object] = [Prose(head.partition("\n")[2].strip() or head)]
-    card += [Verbatim(label, said) for label, said in parts]
+    idea = " ".join(head.partition("\n\n")[0].split()).removeprefix(f"{paper.key} - ")
+    card: list[object] = [Prose(idea[:1].upper() + idea[1:])]
+    card += [Verbatim(label, re.sub(r"(?<=\S) {3,}", "   ", said)) for label, said in parts]
     return [
         Section("card", "Card", "The paper in the suite's notation, as it stands at the head of its file.", card),
-        Section("declares", "What it declares", "Each of these is a law that fails if it is not so.", declared.blocks(paper)),
+        Section(
+            "declares", "What it declares", "Each of these is a law that fails if it is not so.", declared.blocks(paper)
+        ),
         Section("claims", "Claims", "What the paper says, and what these records say of it.", claims(paper, sections)),
-        Section("cells", "All its numbers", "Every job of this paper in this store, failures included.", numbers(paper, sections)),
+        Section(
+            "cells",
+            "All its numbers",
+            "Every job of this paper in this store, failures included.",
+            numbers(paper, sections),
+        ),
         Section("reproduce", "Reproduce", "The commands that make these records and this page.", [commands(paper)]),
     ]
 
@@ -72,7 +80,11 @@ def numbers(paper: Paper, sections: Sections) -> list[object]:
         chosen = [sections.named[value] for metric in metrics for value in views.values_of(rows, metric)]
         id = views.slug(paper.key, key["target"], key["model"])
         if not chosen:
-            chosen = [views.Measure("", "Samples")] if (rows.status != "ok").any() else [views.Measure("nfe", "Samples at NFE")]
+            chosen = (
+                [views.Measure("", "Samples")]
+                if (rows.status != "ok").any()
+                else [views.Measure("nfe", "Samples at NFE")]
+            )
         table = views.long(rows, chosen, id=id, title=f"{key['target']}, model {key['model']}", settings=("process", "grid"),
                            caption="One row for each job.")  # fmt: skip
         blocks.append(Shown(table, folded=True))
@@ -86,4 +98,6 @@ def numbers(paper: Paper, sections: Sections) -> list[object]:
 
 
 def commands(paper: Paper) -> object:
-    return Verbatim("", f"trilemma run default --only {paper.key}\ntrilemma report\npython -m pytest tests -k {paper.key}")
+    return Verbatim(
+        "", f"trilemma bench default --only {paper.key}\npython -m pytest tests -k {paper.key}"
+    )

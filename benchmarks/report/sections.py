@@ -25,7 +25,12 @@ FAMILIES = {  # what a metric must need for its target to stand in a section, tr
     "quality": {"features", "train"},
     "precision": {"exact_flow", "exact_samples", "mixture_1d"},
 }
-X_TITLES = {"nfe": "network evaluations per sample (NFE)", "steps": "steps", "seconds": "seconds per sample (computed)"}
+X_TITLES = {
+    "nfe": "network evaluations per sample (NFE)",
+    "steps": "steps",
+    "seconds": "seconds per sample (computed)",
+    "cost": "cost per sample: NFE + 2 x backward passes",
+}
 MARKED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
 
 
@@ -152,7 +157,9 @@ class Sections:
         asked, scores = jobs[jobs.kind != "score"], jobs[jobs.kind == "score"]
         ok = int((asked.status == "ok").sum())
         claims = ledger.counts(self.inputs.findings)
-        verdicts = ", ".join(f"{many} {outcome}" for outcome, many in claims.items()) + f", of {sum(claims.values())} claims"
+        verdicts = (
+            ", ".join(f"{many} {outcome}" for outcome, many in claims.items()) + f", of {sum(claims.values())} claims"
+        )
         pairs = [
             ("Jobs", f"{ok} of {len(asked)} ok: " + ", ".join(
                 f"{int((of.status == 'ok').sum())}/{len(of)} {kind}" for kind, of in asked.groupby("kind"))),
@@ -192,7 +199,9 @@ class Sections:
                  r.metric), (Cell(status=r.status, record=r.record), Cell(r.reason or "none given")))
             for r in rows.sort_values(["status", "kind", "label", "target", "steps"]).itertuples()
         ]  # fmt: skip
-        caption = "Every job and score that gave no number. They stand as words in the tables below and are never left out."
+        caption = (
+            "Every job and score that gave no number. They stand as words in the tables below and are never left out."
+        )
         heads = ("Kind", "Method", "Target, model", "Path, grid, steps", "Metric")
         return self.keep(Table("failed", "Failed rows", caption, heads, columns, tuple(made)))
 
@@ -212,9 +221,13 @@ class Sections:
             for grade in grades
         ]  # fmt: skip
         rows.append(Row(("all",), (*(Cell(counts[o]) for o in outcomes), Cell(len(findings)))))
-        caption = "Counts, never averaged: a claim that holds on an analytic target and fails with networks has two rows."
+        caption = (
+            "Counts, never averaged: a claim that holds on an analytic target and fails with networks has two rows."
+        )
         columns = tuple(Column(views.slug(outcome), outcome) for outcome in outcomes) + (Column("all", "all"),)
-        blocks.append(self.keep(Table("verdicts", "Verdicts by grade of evidence", caption, ("Evidence",), columns, tuple(rows))))
+        blocks.append(
+            self.keep(Table("verdicts", "Verdicts by grade of evidence", caption, ("Evidence",), columns, tuple(rows)))
+        )
         table = ledger.tabled(findings)
         self.tables.append(table)
         blocks.append(Claims(tuple(findings), table))
@@ -230,7 +243,10 @@ class Sections:
         for key, rows in self.groups("precision"):
             blocks.append(Heading(views.slug("precision", key["target"]), key["target"]))
             own = rows.grid == "own"
-            shared = [(f"{k['process']}, grid {k['grid']}", part) for k, part in views.settled(rows[~own], ["process", "grid"])]
+            shared = [
+                (f"{k['process']}, grid {k['grid']}", part)
+                for k, part in views.settled(rows[~own], ["process", "grid"])
+            ]
             for title, part in [("each on its paper's path and grid", rows[own]), *shared]:
                 if not part.empty:
                     blocks += self.precision_group(key["target"], title, part)
@@ -283,7 +299,9 @@ class Sections:
                 both, everything, id=id + "-all", title=f"{title}: every job", settings=views.varied(rows),
                 caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
             )  # fmt: skip
-            plots = self.plots(rows, metrics, "nfe", id, ticks=self.budget_ticks(rows), table=self.keep(table, True).table)
+            plots = self.plots(
+                rows, metrics, "nfe", id, ticks=self.budget_ticks(rows), table=self.keep(table, True).table
+            )
             blocks += [plots] if plots else []
             blocks += self.against_time(key, rows, metrics[:1], id)
             caption = (
@@ -291,7 +309,9 @@ class Sections:
                 f"only at equal n, reference and features. {MARKED} {self.floor_said(both)}"
             )
             for measure in measures[:1]:
-                table = views.by_budget(both, measure, id=views.slug(id, measure.name), title=f"{measure.title}: {title}", caption=caption)
+                table = views.by_budget(
+                    both, measure, id=views.slug(id, measure.name), title=f"{measure.title}: {title}", caption=caption
+                )
                 blocks.append(self.keep(table))
             for budget, below in views.spans():
                 table = views.by_metric(
@@ -326,7 +346,9 @@ class Sections:
         return tuple(b for b in (2, *views.BUDGETS, 100, 200) if b <= max(top, 50) and b >= min(rows.nfe.min(), 5))
 
     def speed(self) -> Section:
-        asks = "How many samples per second, on which hardware, and how much of it is the sampler rather than the network?"
+        asks = (
+            "How many samples per second, on which hardware, and how much of it is the sampler rather than the network?"
+        )
         rows = self.frame[self.frame.kind == "timing"]
         if rows.empty:
             return Section("speed", "Speed", asks, [Missing(f"No timing job in this store. {self.why()}")])
@@ -341,34 +363,42 @@ class Sections:
             }  # fmt: skip
             blocks.append(Heading(id + "-heading", title))
             if series:
-                figure = figures.dots(id, f"Samples per second, {title}", "samples per second at the timed NFE", series, self.looks)
-                blocks.append(Plots(((figure, "Samples per second in the timed cell; bars carry the ratio's interval."),)))
+                figure = figures.dots(
+                    id, f"Samples per second, {title}", "samples per second at the timed NFE", series, self.looks
+                )
+                blocks.append(
+                    Plots(((figure, "Samples per second in the timed cell; bars carry the ratio's interval."),))
+                )
             blocks.append(self.keep(table))
         return Section("speed", "Speed", asks, blocks)
 
-    def stepped(self, family: str, id: str, title: str, asks: str, what: str, note: str = "") -> Section:
-        """A section of panels against steps and one table of every job, for each target and model."""
+    def stepped(self, family: str, title: str, asks: str, what: str, *, x: str = "steps", note: str = "") -> Section:
+        """A section of panels against x and one table of every job, for each target and model."""
         blocks = self.nothing(family, what)
         for key, rows in self.groups(family):
-            name, place = named(key), views.slug(id, anchor(key))
-            metrics = sorted(set(rows.metric) - {""})
-            both = self.with_floors(rows)
-            chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
-            table = views.long(
-                both, chosen, id=place + "-all", title=name, settings=views.varied(rows),
-                caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
-            )  # fmt: skip
-            blocks += [Heading(place, name), self.key(rows)]
-            plots = self.plots(rows, metrics, "steps", place, table=self.keep(table, True).table)
-            blocks.append(plots if plots else Shown(table))
-        return Section(id, title, asks, [Prose(note), *blocks] if note and blocks else blocks)
+            several = (rows.groupby("series").process.nunique() > 1).any()
+            for path, part in views.settled(rows, ["process"]) if several else [({}, rows)]:
+                name = named(key) + "".join(f", path {process}" for process in path.values())
+                blocks += self.stepped_group(views.slug(family, anchor(key), *path.values()), name, part, x)
+        return Section(family, title, asks, [Prose(note), *blocks] if note and self.groups(family) else blocks)
+
+    def stepped_group(self, id: str, name: str, rows: pd.DataFrame, x: str) -> list[object]:
+        metrics, both = sorted(set(rows.metric) - {""}), self.with_floors(rows)
+        chosen = [self.named[value] for metric in metrics for value in views.values_of(rows, metric)]
+        table = views.long(
+            both, chosen, id=id + "-all", title=name, settings=views.varied(rows),
+            caption=f"One row for each job, seed {_seeds(rows)}. {self.floor_said(both)}",
+        )  # fmt: skip
+        rows = rows.assign(cost=rows.nfe + 2 * rows.vjps)
+        plots = self.plots(rows, metrics, x, id, table=self.keep(table, True).table)
+        return [Heading(id, name), self.key(rows), plots if plots else Shown(table)]
 
     def tokens(self) -> Section:
         asks = (
             "How many steps does a discrete sampler need until its samples follow the exact table of sequences, and what "
             "does a trained token network reach?"
         )
-        section = self.stepped("tokens", "tokens", "Tokens", asks, "token samples")
+        section = self.stepped("tokens", "Tokens", asks, "token samples")
         rows = self.frame[self.frame.kind == "likelihood"]
         blocks = list(section.blocks)
         if rows.empty:
@@ -383,7 +413,7 @@ class Sections:
 
     def control(self) -> Section:
         asks = "Sampling from an unnormalised density: how far is the estimate of log Z off, and are all modes found?"
-        return self.stepped("control", "control", "Control", asks, "a learned control on a density")
+        return self.stepped("control", "Control", asks, "a learned control on a density")
 
     def inverse(self) -> Section:
         asks = (
@@ -391,7 +421,7 @@ class Sections:
             "do they explain the measurement no better than its noise allows, and are they as diverse as the posterior?"
         )
         note = "A residual of 1 in units of the noise is what the truth has; far below it the noise is fitted."
-        return self.stepped("inverse", "inverse", "Inverse problems", asks, "an inverse problem", note)
+        return self.stepped("inverse", "Inverse problems", asks, "an inverse problem", x="cost", note=note)
 
     def same_noise(self) -> Section:
         asks = "What do the samples look like, method by method, from the same start noise?"
@@ -402,7 +432,9 @@ class Sections:
                 blocks.append(Heading(views.slug("gallery", anchor(key)), named(key)))
                 blocks.append(shown)
             blocks += [Missing(problem) for problem in problems]
-        return Section("gallery", "Same noise, different samplers", asks, blocks or [Missing(f"No image samples. {self.why()}")])
+        return Section(
+            "gallery", "Same noise, different samplers", asks, blocks or [Missing(f"No image samples. {self.why()}")]
+        )
 
     def laws(self) -> Section:
         asks = "Which analytic properties are tested, for how many of the methods, and does each test notice a broken method?"
@@ -419,14 +451,18 @@ class Sections:
             return Section("provenance", "Provenance", asks, [Missing("No records, so nothing to trace.")])
         places = sorted({(r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform)
                          for r in records}, key=str)  # fmt: skip
-        columns = tuple(Column(views.slug(n), n) for n in ("Hardware", "Threads", "Python", "torch", "Platform", "Records"))
+        columns = tuple(
+            Column(views.slug(n), n) for n in ("Hardware", "Threads", "Python", "torch", "Platform", "Records")
+        )
         rows = []
         for place in places:
             of = sum((r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform) == place
                      for r in records)  # fmt: skip
             rows.append(Row((place[0],), tuple(Cell(part) for part in (*place[1:], of))))
         blocks: list[object] = [
-            self.keep(Table("places", "Places", "Where the records that count were made.", ("Device",), columns, tuple(rows)))
+            self.keep(
+                Table("places", "Places", "Where the records that count were made.", ("Device",), columns, tuple(rows))
+            )
         ]
         commits = sorted({(r.commit, r.dirty) for r in records})
         blocks.append(Pairs((
@@ -443,13 +479,20 @@ class Sections:
         asks = "What this report cannot say, and why."
         pairs = [("Papers without a record", self.unseen())]
         if self.inputs.stale:
-            pairs.append(("Records left out", f"{self.inputs.stale}, made by code or data that is no more; they stay in the store"))
+            pairs.append(
+                (
+                    "Records left out",
+                    f"{self.inputs.stale}, made by code or data that is no more; they stay in the store",
+                )
+            )
         unscored = self.unscored()
         if not unscored.empty:
             names = sorted({f"{r.label} on {r.target} ({r.model}): {r.status}" for r in unscored.itertuples()})
             pairs.append(("Sampled without a score", "; ".join(names)))
         away = [finding for finding in self.inputs.findings if finding.outcome == "out of reach here"]
-        pairs.append(("Claims out of reach", "; ".join(f"{f.key}: {f.why or 'no reason given'}" for f in away) or "none"))
+        pairs.append(
+            ("Claims out of reach", "; ".join(f"{f.key}: {f.why or 'no reason given'}" for f in away) or "none")
+        )
         pairs.append(("Not compared", "Published numbers of large networks: the networks here are small and their images are "
                       "8x8 digits; where a claim names a paper's number, the ledger says what was scaled."))  # fmt: skip
         return Section("missing", "What is missing", asks, [Pairs(tuple(pairs)), *self.excluded()])
@@ -473,7 +516,11 @@ class Sections:
 def named(key: dict[str, Any]) -> str:
     """A group as its heading says it: target, network, and the network's dtype where it is not the usual one."""
     network = "" if key["model"] == "exact" else f", network {key['model']}"
-    return key["target"] + network + (f" in {key['net_dtype']}" if key.get("net_dtype") not in ("", None, "float32") else "")
+    return (
+        key["target"]
+        + network
+        + (f" in {key['net_dtype']}" if key.get("net_dtype") not in ("", None, "float32") else "")
+    )
 
 
 def anchor(key: dict[str, Any]) -> str:

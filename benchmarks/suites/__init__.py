@@ -356,7 +356,10 @@ def _of_claims(suite: Suite) -> Iterator[Cell]:
         return
     from benchmarks import claims
 
+    shared: dict[str, tuple[Job, dict[str, None]]] = {}  # claims of one paper often compare with the same jobs
     for claim in claims.claims().values():
         if claim.evidence in suite.claims:
             for each in claim.jobs():
-                yield Cell(each, "claims", None, tuple(claim.metrics), suite.timeout_seconds, floor=False)
+                shared.setdefault(each.id, (each, {}))[1].update(dict.fromkeys(claim.metrics))
+    for each, metrics in shared.values():
+        yield Cell(each, "claims", None, tuple(metrics), suite.timeout_seconds, floor=False)

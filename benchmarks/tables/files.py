@@ -62,7 +62,10 @@ def as_markdown(table: Table, provenance: Mapping[str, str] | None = None) -> st
         mark = MARKS.get(cell.mark, "")
         return f"{mark}{text}{mark}"
 
-    heads = [*map(plain, table.heads), *(plain(titled(c.title, c.unit, c.better, " (lower is better)")) for c in table.columns)]
+    heads = [
+        *map(plain, table.heads),
+        *(plain(titled(c.title, c.unit, c.better, " (lower is better)")) for c in table.columns),
+    ]
     lines = [f"**{plain(table.title)}**", "", "| " + " | ".join(heads) + " |"]
     lines.append("|" + "---|" * len(table.heads) + "--:|" * len(table.columns))
     for row in table.rows:
@@ -99,7 +102,7 @@ def as_latex(table: Table, provenance: Mapping[str, str] | None = None) -> str:
 def latex(text: str) -> str:
     """Text with every character that LaTeX reads as a command escaped; 1.2e-5 becomes 1.2 x 10^-5."""
     escaped = "".join(LATEX.get(character, character) for character in " ".join(text.split()))
-    return re.sub(r"(?<=\d)e(-?\d+)\b", r"$\\times 10^{\1}$", escaped)
+    return re.sub(r"(?<=\d)e(-?\d+)\b|(?<=\]) e(-?\d+)\b", lambda e: rf"$\times 10^{{{e[1] or e[2]}}}$", escaped)
 
 
 def titled(title: str, unit: str, better: str, lower: str) -> str:
@@ -109,7 +112,11 @@ def titled(title: str, unit: str, better: str, lower: str) -> str:
 
 
 def _provenance(table: Table, provenance: Mapping[str, str] | None) -> list[str]:
-    lines = [f"trilemma table {table.id}", f"digest {table.digest}", *(f"{k} {v}" for k, v in (provenance or {}).items())]
+    lines = [
+        f"trilemma table {table.id}",
+        f"digest {table.digest}",
+        *(f"{k} {v}" for k, v in (provenance or {}).items()),
+    ]
     return [" ".join(line.split()) for line in lines]
 
 

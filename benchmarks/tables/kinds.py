@@ -25,7 +25,7 @@ def speeds(rows: pd.DataFrame, id: str, title: str) -> Table:
     columns = (
         Column("nfe", "NFE timed"), Column("ratio", "Time / bare network", "", "lower"),
         Column("samples_per_second", "Samples per second", "1/s", "higher"), Column("batch", "Batch"),
-        *(Column(f"computed_{budget}", f"NFE {budget}", "1/s") for budget in computed),
+        *(Column(f"computed_{budget}", f"NFE {budget}, computed", "1/s") for budget in computed),
     )  # fmt: skip
     made = []
     for (label, _), of in rows.groupby(["label", "record"]):
@@ -39,7 +39,7 @@ def speeds(rows: pd.DataFrame, id: str, title: str) -> Table:
             low, high = rate.value * ratio.value / ratio.high, rate.value * ratio.value / ratio.low
             how = f"{ratio.how}; of the ratio alone"
             rate = Cell(rate.value, low, high, ratio.n, ratio.blocks, ratio.level, how, record=rate.record)
-        others = (Cell(rate.value * nfe / budget, note="computed") for budget in computed)
+        others = (Cell(rate.value * nfe / budget) for budget in computed)
         batch = Cell(int(values["batch"].estimate)) if "batch" in values else Cell()
         made.append(Row((label,), (Cell(nfe), ratio, rate, batch, *others)))
     caption = (
@@ -68,7 +68,9 @@ def likelihoods(rows: pd.DataFrame, id: str = "likelihoods") -> Table:
         known = (values.get("log_p_exact", Cell()), values.get("log_p_error_max", Cell()))
         count = Cell(None if n.value is None else int(n.value))
         made.append(Row(labels, (nats, in_bits(nats, values.get("dimensions", Cell()).value), *known, count)))
-    caption = "Of held-out data or of exact draws. A bound lies below log p, so that its bits lie above those of the data."
+    caption = (
+        "Of held-out data or of exact draws. A bound lies below log p, so that its bits lie above those of the data."
+    )
     return Table(id, "Likelihoods and bounds", caption, ("Method", "Target", "Path", "Model"), columns, tuple(made))
 
 

@@ -80,7 +80,9 @@ class Table:
     def __post_init__(self):
         for row in self.rows:
             if len(row.labels) != len(self.heads) or len(row.cells) != len(self.columns):
-                raise ValueError(f"table {self.id}: row {row.labels} does not fit {self.heads} and {len(self.columns)} columns")
+                raise ValueError(
+                    f"table {self.id}: row {row.labels} does not fit {self.heads} and {len(self.columns)} columns"
+                )
 
     @cached_property
     def digest(self) -> str:
@@ -98,11 +100,18 @@ class Table:
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 if cell.status != "ok":
-                    found.setdefault((" ".join(filter(None, row.labels)), cell.status, cell.reason), []).append(column.title)
+                    found.setdefault((" ".join(filter(None, row.labels)), cell.status, cell.reason), []).append(
+                        column.title
+                    )
         return [
             (label, columns[0] if len(columns) == 1 else f"{len(columns)} columns", status, reason)
             for (label, status, reason), columns in found.items()
         ]
+
+    @cached_property
+    def texts(self) -> tuple[bool, ...]:
+        """Column by column whether it holds words."""
+        return tuple(any(isinstance(row.cells[k].value, str) for row in self.rows) for k in range(len(self.columns)))
 
     @cached_property
     def said_of_intervals(self) -> tuple[str, ...]:
@@ -120,8 +129,6 @@ class Table:
         elif hows:
             parts = (f"{column.title}: {_few(how)}" for column, how in self._by_column(lambda cell: cell.how))
             said.append("Intervals: " + "; ".join(parts) + ".")
-        elif any(cell.value is not None and not isinstance(cell.value, str) for row in self.rows for cell in row.cells):
-            said.append("Numbers without brackets are exact or over fixed samples: no interval.")
         return tuple(said)
 
     def _measured(self) -> Iterable[Cell]:
@@ -140,30 +147,35 @@ def _few(values: set) -> str:
 
 
 def interval(value: Number, low: float | None, high: float | None) -> str:
-    """`value [low, high]`, to two significant digits of the interval's half-width; counts as they are."""
+    """`value [low, high]`, to two significant digits of the shorter side of the interval; counts as they are."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return number(value)
-    half = max(abs(high - value), abs(value - low))
     scale = max(abs(value), abs(low), abs(high))
-    if half <= 0 or scale == 0:
+    sides = [side for side in (high - value, value - low) if side > 0]
+    if not sides or scale == 0:
         return f"{number(value)} [{number(low)}, {number(high)}]"
-    decimals = max(0, 1 - math.floor(math.log10(half)))
-    if scale < 1e-3 or decimals > 6 or scale >= 1e6:
-        exponent = math.floor(math.log10(scale))
-        places = max(0, min(6, decimals + exponent))
-        a, b, c = (f"{part / 10.0**exponent:.{places}f}" for part in (value, low, high))
-        return f"{a} [{b}, {c}] e{exponent}"
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    exponent = math.floor(math.log10(scale))
+    shortest = float(f"{min(sides):.1e}")  # 9.99..e-7 is 1e-6
+    decimals = max(1 - math.floor(math.log10(shortest)), -exponent)
+    if 1e-3 <= scale < 1e6 and decimals <= 6:
+        return " ".join([_rounded(value, decimals), f"[{_rounded(low, decimals)}, {_rounded(high, decimals)}]"])
+    places = max(0, min(6, decimals + exponent))
+    a, b, c = (f"{part / 10.0**exponent:.{places}f}" for part in (value, low, high))
+    return f"{a} [{b}, {c}] e{exponent}"
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return f"{round(value, decimals):.{max(0, decimals)}f}"
 
 
 def number(value: Number) -> str:
-    """Integers in full, other numbers to four significant digits, small and large ones as 1.2e-5."""
+    """Small integers in full, other numbers to four significant digits, the smallest and largest ones as 1.2e-5."""
     if isinstance(value, bool) or not math.isfinite(value):
         return str(value)
     if float(value).is_integer() and abs(value) < 1e7:
         return str(int(value))
     if 1e-3 <= abs(value) < 1e6:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+        return f"{value:.4g}" if abs(value) < 1e4 else str(round(value, 3 - math.floor(math.log10(abs(value)))))[:-2]
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

@@ -164,7 +164,9 @@ def by_metric(
     return ranked(Table(id, title, caption, ("Method",), tuple(columns), tuple(rows)))
 
 
-def floor_row(frame: pd.DataFrame, chosen: Sequence[Measure], blank: int, labels: Sequence[str] = ("noise floor",)) -> list[Row]:
+def floor_row(
+    frame: pd.DataFrame, chosen: Sequence[Measure], blank: int, labels: Sequence[str] = ("noise floor",)
+) -> list[Row]:
     """The noise-floor row of a table whose first `blank` columns say nothing of it; none where nothing is known."""
     truth = floor_rows(frame)
     found = [next(of_value(truth, m.name, m.metric).itertuples(), None) for m in chosen]
@@ -177,10 +179,13 @@ def floor_row(frame: pd.DataFrame, chosen: Sequence[Measure], blank: int, labels
 def long(
     frame: pd.DataFrame, chosen: Sequence[Measure], *, id: str, title: str, caption: str, settings: Sequence[str] = ()
 ) -> Table:
-    """A row per job: method, the `settings` that vary, steps, metered NFE and every chosen value. What a plot shows."""
-    keys = ["label", *settings, "steps", "nfe", "seed"]
+    """A row per job: method, the `settings` that vary, steps, metered NFE (backward passes, where there are any) and every
+    chosen value. What a plot shows."""
     mine = methods(frame).copy()
-    mine["steps"], mine["nfe"] = mine.steps.astype(float).fillna(-1), mine.nfe.fillna(-1)
+    counts = {"steps": "Steps", "nfe": "NFE"} | ({"vjps": "Backward passes"} if (mine.vjps > 0).any() else {})
+    keys = ["label", *settings, *counts, "seed"]
+    for name in counts:
+        mine[name] = mine[name].astype(float).fillna(-1)
     rows: dict[tuple, dict[str, Cell]] = {}
     for measure in chosen:
         for row in of_value(mine, measure.name, measure.metric).itertuples():
@@ -188,12 +193,12 @@ def long(
             rows.setdefault(key, {}).setdefault(measure.name, cell(row))
     made = []
     for key in sorted(rows):
-        label, *varied, steps, nfe, _ = key
-        counts = (Cell(None if steps < 0 else int(steps)), Cell(None if nfe < 0 else nfe))
-        made.append(Row((label, *map(str, varied)), (*counts, *(rows[key].get(m.name, Cell()) for m in chosen))))
-    made += floor_row(frame, chosen, blank=2, labels=("noise floor", *[""] * len(settings)))
+        labels, numbers = key[: 1 + len(settings)], key[1 + len(settings) : -1]
+        printed = (Cell(None if number < 0 else number) for number in numbers)
+        made.append(Row(tuple(map(str, labels)), (*printed, *(rows[key].get(m.name, Cell()) for m in chosen))))
+    made += floor_row(frame, chosen, blank=len(counts), labels=("noise floor", *[""] * len(settings)))
     heads = ("Method", *(name.capitalize() for name in settings))
-    columns = (Column("steps", "Steps"), Column("nfe", "NFE"), *(Column(m.name, m.title, m.unit) for m in chosen))
+    columns = (*(Column(*pair) for pair in counts.items()), *(Column(m.name, m.title, m.unit) for m in chosen))
     return Table(id, title, caption, heads, columns, tuple(made))
 
 

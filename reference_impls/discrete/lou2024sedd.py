@@ -12,8 +12,10 @@ Step        all positions at once, each by one uniform. Euler: P(y) = [y = x] + 
             The interval from the last time to 0 is the denoising step: analytic with d = sigma_t, never to a mask.
             Infilling overwrites the given positions before every step and at the end.                 [sec. 4.1, 4.2]
 Cost        NFE = steps + 1 (steps if the grid itself ends at 0). Stochastic; first order in the law for L >= 2.
-Exact when  one token: the analytic step maps p_t to p_s for every interval. Absorbing with log-linear noise: Euler is
-            the analytic step, for any s. Exact ratios, p_{t_max} for prior: the bound is -log p(x0) for each x0.
+Exact when  one token: the analytic step maps p_t to p_s for every interval, and so does Euler on log-linear noise while no
+            weight is negative. Absorbing with log-linear noise: both steps are one, for any s. Exact ratios, p_{t_max}
+            for prior: the bound is -log p(x0) for each x0. Infilling: absorbing graph, as steps grow; on the uniform
+            graph a clean given token is taken for a noisy one, and the conditional stays biased at any number of steps.
 Bound       -log p(x0) <= Int loss dt + KL(P(. | x0, t_max) || prior). Absorbing: that KL is infinite (a token is
             unmasked with chance 1e-3 at t = 1) and is omitted, as in the code: strictly, the number is no bound.
 Differs     The code draws by an exponential race in float32, here by inverse CDF in float64; negative weights count as

@@ -236,8 +236,8 @@ class ManyWell:
     """rho = prod_i exp(-(x_i^2 - separation)^2): 2^dim modes of equal weight, at +-sqrt(separation) in each coordinate.
 
     One well has Z = exp(-d^2/2) 2^(-1/4) sqrt(pi) D(-1/2, -d sqrt 2) with D the parabolic cylinder function, E|x| =
-    sqrt(pi) (1 + erf d) / (2 Z), E x^2 = d + (log Z)'/2. Here Z and E x^2 come from the trapezoidal rule, which is exact
-    to rounding for an analytic function that has decayed at both ends.
+    sqrt(pi) (1 + erf d) / (2 Z), E x^2 = d + (log Z)'/2. Here Z and E x^2 come from the trapezoidal rule: exact to
+    rounding for an analytic function that has decayed at both ends.
     """
 
     dim: int = 5

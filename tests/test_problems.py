@@ -1,0 +1,164 @@
+"""From a job's names to numbers: start states, batches, the exact flow, times."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks import flow_reference, problems, run, score, timing
+from benchmarks.jobs import job
+from benchmarks.records import Store
+from reference_impls import catalogue
+from reference_impls.core.draws import Philox
+
+CPU = torch.device("cpu")
+GOOD = dict(kind="sample", method="song2020ddim.ddim", target="g3", process="vp-linear", grid="lam", steps=6, n=60)
+
+
+def asked(**changes):
+    return job(**GOOD | changes)
+
+
+def start(question):
+    """Start states of a whole job, as `run.sampled` takes them."""
+    target, process = problems.target_of(question.target), problems.process_of(question.process)
+    card = problems.method_of("sample", question.method)
+    grid = problems.grid_of(question.grid, question.steps, card, process)
+    draws, like = Philox(question.seed, question.n), problems.like_of(question, target, question.n, CPU)
+    return problems.start_of(question, card, target, process, grid, draws, like, {})
+
+
+def test_all_methods_of_a_seed_start_from_the_same_normals():
+    """card: prior_std times the unit normals; exact: alpha x0 plus sigma times the very same."""
+    unit = Philox(3, 60).normal("start", torch.empty(60, 1, dtype=torch.float64))
+    for method in ("song2020ddim.ddim", "karras2022edm.heun", "ho2020ddpm.ancestral"):
+        assert torch.equal(start(asked(method=method, seed=3, start="card")), unit)
+        assert torch.equal(start(asked(method=method, seed=3, process="ve-edm", start="card")), 80 * unit)
+        exact = start(asked(method=method, seed=3, process="ve-edm", start="exact"))
+        x0 = problems.target_of("g3").sample(Philox(3, 60), unit)
+        assert torch.equal(exact, x0 + 80 * unit)
+    assert not torch.equal(start(asked(seed=4, start="card")), unit)
+
+
+def test_an_exact_start_is_the_marginal_where_the_grid_begins():
+    """DDIM's own list begins at index 900 of 1,000: an exact flow from t = 1 would be charged to the solver."""
+    own = asked(process="discrete-linear", grid="own", steps=10, start="exact")
+    process = problems.process_of("discrete-linear")
+    first, last = problems.span_of(own)
+    assert first == 0.901 and last == 0.0
+    unit = Philox(0, 60).normal("start", torch.empty(60, 1, dtype=torch.float64))
+    x0 = problems.target_of("g3").sample(Philox(0, 60), unit)
+    assert torch.equal(start(own), process.alpha(0.901) * x0 + process.sigma(0.901) * unit)
+
+
+@pytest.mark.parametrize("method", ["song2020ddim.stochastic", "karras2022edm.churn", "lipman2022fm.dopri5"])
+def test_batches_and_shards_never_change_a_sample(method, monkeypatch):
+    fields = dict(method=method, process="ve-edm", grid="power(7)", start="exact")
+    whole = run.sampled(asked(**fields), CPU)
+    monkeypatch.setattr(problems, "EXACT_ROWS", 20)
+    parts = run.sampled(asked(**fields, shards=6), CPU)
+    assert [len(rows) for rows in problems.batches(asked(**fields, shards=6), CPU)] == [20, 20, 20]
+    largest = start(asked(**fields)).abs().max().item()  # round-off is relative to the states on the way
+    assert torch.allclose(whole[1]["x"], parts[1]["x"], rtol=0, atol=1e-12 * (1 + largest))
+    assert whole[0]["nfe"] == pytest.approx(parts[0]["nfe"], abs=1e-9)
+
+
+def test_a_population_method_keeps_its_shards(monkeypatch):
+    question = asked(shards=6)
+    assert len(problems.batches(question, CPU)) == 1
+    card = dataclasses.replace(catalogue.samplers()["song2020ddim.ddim"], per_sample=False)
+    monkeypatch.setitem(catalogue.samplers(), "song2020ddim.ddim", card)
+    assert problems.batches(question, CPU) == question.rows()
+
+
+def test_each_measurement_is_answered_once_in_every_shard():
+    inpainting = dict(method="mardani2024reddiff.dps", target="digits-inpainting", process="discrete-linear")
+    question = asked(**inpainting, grid="own", n=900, shards=20)
+    assert problems.measurement_of(question, 900, range(900)) == 20 * list(range(45))
+    assert problems.measurement_of(question, 30, range(40, 50)) == [10, 11, 12, 13, 14, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("process", ["vp-linear", "ve-edm", "condot"])
+@pytest.mark.parametrize("to_zero", [False, True])
+def test_the_flow_by_brute_force_is_the_closed_one(process, to_zero):
+    """Heun's error falls fourfold when the steps double; on condot the first interval has no log-SNR."""
+    target, path = problems.target_of("product-2d"), problems.process_of(process)
+    like = torch.empty(32, 2, dtype=torch.float64)
+    x = problems.exact_start(target, path, path.t_max, Philox(5, 32), like)
+    end = 0.0 if to_zero else path.t_min
+    exact = target.flow(x, *problems.levels(path, path.t_max), *problems.levels(path, end))
+    found = [flow_reference.flowed(target, path, x, steps, to_zero) for steps in (200, 400, 800)]
+    errors = [(each - exact).square().mean().sqrt() for each in found]
+    assert errors[2] < 1e-4
+    for coarse, fine in zip(errors, errors[1:], strict=False):
+        assert 3.5 < coarse / fine < 4.5, errors
+
+
+def test_a_reference_job_answers_for_the_grid_that_asks(tmp_path):
+    """The same start states and the same last time, on a process of its own if the grid begins below t_max."""
+    question = asked(target="mixture-2d", process="ve-edm", grid="power(7)", n=16, start="exact")
+    reference = flow_reference.reference_job(question)
+    short = reference.model_copy(update={"steps": 64})
+    values, found = run.referenced(short, CPU)
+    assert torch.equal(start(question), torch.cat(flow_reference.starts(reference, CPU)))
+    assert 0 < values["coarse_error"] < 0.1 and found["x"].shape == (16, 2)
+    own = asked(target="mixture-2d", process="discrete-linear", grid="own", n=16, start="exact")
+    first, last = problems.span_of(own)
+    assert problems.span_of(flow_reference.reference_job(own)) == (first, last)
+    assert torch.allclose(start(own), torch.cat(flow_reference.starts(flow_reference.reference_job(own), CPU)))
+
+
+def test_the_error_of_a_solver_is_its_distance_from_the_exact_flow(tmp_path):
+    """A job to its record to its score, against the same number computed here."""
+    store = Store(tmp_path)
+    question = asked(process="ve-edm", grid="power(7)", steps=12, shards=3, start="exact")
+    record = run.answered(question, "cpu", store)
+    (found,) = score.Scorer(store, "cpu").score(question, record, None, ["flow_error"])
+    process, target = problems.process_of("ve-edm"), problems.target_of("g3")
+    ends = target.flow(start(question), *problems.levels(process, 80.0), *problems.levels(process, 0.002))
+    error = (store.tensors(record)["x"] - ends).square().mean().sqrt().item()
+    assert found.status == "ok" and found.values["flow_error"] == pytest.approx(error, rel=1e-12)
+    assert found.score.samples == record.samples_digest and 0.01 < error < 1
+
+
+def test_large_jobs_leave_moments(monkeypatch):
+    monkeypatch.setattr(run, "KEPT_BYTES", 100)
+    question = asked(target="product-2d", shards=4)
+    x = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kept = run.kept(question, {"x": x})
+    assert set(kept) == {"shard_n", "shard_mean", "shard_m2"} and kept["shard_n"].tolist() == [15] * 4
+    centred = x[15:30] - x[15:30].mean(0)
+    assert torch.allclose(kept["shard_m2"][1], centred.T @ centred)
+
+
+def test_times_are_ratios_to_the_network_alone():
+    values = timing.summary([2.0, 2.2, 1.8, 2.0, 2.0, 4.0], [1.0, 1.1, 0.9, 1.0, 1.0, 2.0], batch=10, nfe=19.0)
+    assert values["ratio"].estimate == pytest.approx(2.0) and values["ratio"].blocks == timing.PAIRS
+    assert values["anchor_seconds_per_sample"].estimate == pytest.approx(0.1)
+    assert values["samples_per_second"] == pytest.approx(5.0)
+
+
+def test_a_timed_run_alternates_and_times_nothing_else(monkeypatch):
+    """A B B A ..: and the anchor evaluates the network as often as the sampler did."""
+    order = []
+    monkeypatch.setattr(timing, "seconds_of", lambda work, device: (order.append(work.__name__), work(), 1.0)[2])
+    timed = dict(kind="timing", method="karras2022edm.heun", process="ve-edm", grid="power(7)_to_zero")
+    values = timing.timed(asked(**timed), CPU)
+    assert order == ["anchor", "<lambda>", "<lambda>", "anchor"] * 3
+    assert values["nfe"] == 11.0 and values["noise"] == "device"
+
+
+def test_reasons_are_one_line_and_statuses_are_told_apart():
+    def status(error):
+        try:
+            raise error
+        except Exception as raised:
+            found, line = run.reason_of(raised)
+            assert line and "\n" not in line
+            return found
+
+    assert status(run.NonFinite("samples: 3 of 8 rows are not finite")) == "nonfinite"
+    assert status(MemoryError()) == "oom"
+    assert status(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..\nmore")) == "oom"
+    assert status(ValueError("first\nsecond")) == "failed"
+    assert status(problems.checkpoints.BadCheckpoint("gone")) == "skipped"
