@@ -23,10 +23,21 @@ app = typer.Typer(
 lock = typer.Typer(no_args_is_help=True, help="The checkpoints that the suite may load: verify them, train one again.")
 app.add_typer(lock, name="lock")
 
+
+
+def positive(value: str) -> int:
+    """An option's integer >= 1."""
+    if not str(value).isdecimal() or int(value) < 1:
+        raise typer.BadParameter(f"{value!r}, expected an integer >= 1")
+    return int(value)
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of records; default results/runs.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:<index>.")]
-Workers = Annotated[int | None, typer.Option(help="Worker processes; default one per core, one on a GPU.")]
+Workers = Annotated[
+    int | None, typer.Option(parser=positive, metavar="N", help="Worker processes; default one per core, one on a GPU.")
+]
 NetDtype = Annotated[str, typer.Option("--dtype", help="Of the networks: float32, bfloat16 (bf16) or float16 (fp16).")]
 Again = Annotated[bool, typer.Option("--again", help="Repeat what is already there.")]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Do not try again what failed.")]
@@ -141,7 +152,7 @@ def _rows(found: Mapping[str, Any], *fields: str) -> list[dict[str, Any]]:
     return [{name: getattr(each, name) for name in fields} for each in found.values()]
 
 
-def _listings() -> dict[str, Callable[[], list[dict[str, Any]]]]:
+def listings() -> dict[str, Callable[[], list[dict[str, Any]]]]:
     """Kind of thing -> rows."""
     from benchmarks import metrics, suites
     from reference_impls import catalogue
@@ -169,7 +180,7 @@ def list_(
     """What there is."""
     from benchmarks.jobs import expected
 
-    known = _listings()
+    known = listings()
     if what not in known:
         raise expected("what", what, known)
     emit(known[what]()) if as_json else show(known[what](), what)
@@ -209,7 +220,7 @@ def settings_of(
     store: Path | None, device: str = "cpu", workers: int | None = None, again: bool = False, keep_failed: bool = False,
     quiet: bool = False,
 ) -> Any:  # fmt: skip
-    """Checked settings of a run, the store opened and swept."""
+    """Checked settings of a run, the store ready to be written."""
     import torch
 
     from benchmarks import engine, records
@@ -221,11 +232,9 @@ def settings_of(
     if device != "cpu" and not (name == "cuda" and (index or "0").isdecimal() and int(index or 0) < there):
         found = f"{there} of which are here; `trilemma doctor` shows what torch sees"
         raise UsageError(f"device: {device!r}, expected 'cpu' or a CUDA device, {found}")
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers: {workers}, expected an integer >= 1")
     torch.set_num_threads(1)  # as in a worker: part of the place
     made = records.Store(store or records.RUNS, beside=[records.REFERENCE])
-    made.sweep()
+    made.prepare()
     return engine.Settings(
         store=made, device=device, workers=workers or (os.cpu_count() or 1 if device == "cpu" else 1), again=again,
         keep_failed=keep_failed, watcher=Shown(quiet=quiet),

@@ -230,8 +230,10 @@ class Store:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
             self._file = os.open(folder / f"{stamp}-{os.getpid()}.jsonl", flags, 0o644)
         except OSError as error:
-            said = f"store: {folder} cannot be written ({error.strerror}); give --store a folder that can"
-            raise StoreError(said) from None
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(f"store: {self.folder} cannot be written ({error.strerror}); give --store a folder that can")
 
     def save(self, tensors: Mapping[str, Any]) -> Artefact:
         """Tensors as safetensors under their digest: written to a temporary file, fsynced, then renamed."""
@@ -251,16 +253,19 @@ class Store:
             os.replace(draft, path)
         return Artefact(file=name, sha256=sha256, bytes=len(data))
 
-    def sweep(self) -> None:
-        """Delete drafts that processes which are no more have left behind."""
+    def prepare(self) -> None:
+        """Make the folder, or raise StoreError; delete drafts that processes which are no more have left behind."""
+        try:
+            (self.folder / "records").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from None
         for draft in self.folder.glob("artefacts/*/*.tmp"):
-            pid = int(draft.suffixes[-2][1:])
             try:
-                os.kill(pid, 0)
+                os.kill(int(draft.suffixes[-2][1:]), 0)
             except ProcessLookupError:
                 draft.unlink(missing_ok=True)
             except PermissionError:
-                continue
+                continue  # another user's process, and alive
 
     def close(self) -> None:
         if self._file is not None:

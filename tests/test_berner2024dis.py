@@ -90,10 +90,10 @@ def test_no_floor_from_the_exact_start():
     """Invariant 1: x_T drawn from p_T and scored with it; the variance itself falls linearly."""
     centred = Gaussian((0.0,), 0.6, 0.8)
     where = replace(VP, prior_std=math.hypot(0.6 * VP.alpha(1.0), VP.sigma(1.0)))
-    found = [fine_moments(dis.dis, exact_control(centred, VP), steps, where, centred) for steps in (200, 400, 800)]
+    found = [fine_moments(dis.dis, exact_control(centred, VP), steps, where, centred) for steps in (100, 200, 400)]
     ratios = [found[i][1] / found[i + 1][1] for i in range(2)]
-    assert ratios == pytest.approx([2, 2], abs=0.1) and abs(ratios[1] - 2) < abs(ratios[0] - 2)
-    assert 2 * found[2][0] - found[1][0] == pytest.approx(0.8, abs=5e-4)
+    assert ratios == pytest.approx([2, 2], abs=0.15) and abs(ratios[1] - 2) < abs(ratios[0] - 2)
+    assert 2 * found[2][0] - found[1][0] == pytest.approx(0.8, abs=1e-3)
 
 
 def test_published_weights_are_biased_to_first_order(table):
@@ -106,12 +106,16 @@ def test_published_weights_are_biased_to_first_order(table):
 
 
 def test_divergence_must_be_integrated_exactly(table):
-    """Pitfall: with the divergence at the left end the bias at N = 25 is +.18 instead of +.064."""
+    """Pitfall: with the divergence at the left end the bias at N = 25 grows by dt (beta_T - beta_0) / 4 = .099.
+
+    The card prints .18 for the sum of .063 and .099.
+    """
     plan = dis.euler_plan(grids.uniform_t(25, VP), VP)
     exact = -plan.back.log().sum().item()
     left = (plan.keep - 1).sum().item()
     assert exact == pytest.approx((0.1 + 10) / 4, abs=1e-12)
-    assert table[0][2] - 0.8 + left - exact == pytest.approx(0.16, abs=0.005)
+    assert left - exact == pytest.approx(9.9 / 4 / 25, abs=1e-12)
+    assert table[0][2] - 0.8 + left - exact == pytest.approx(0.1622, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["dis_unbiased", "pis", "dds"])
@@ -154,20 +158,20 @@ BUMPY_LOG_Z = math.log(
 @pytest.mark.parametrize("name", ["dis_unbiased", "pis", "dds"])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_unbiased_on_any_density(name, steps):
-    """Invariant 3 without Gaussians or straight controls, by Gauss-Hermite over start and noise: error of 60 nodes."""
+    """Invariant 3 without Gaussians or straight controls, by Gauss-Hermite over start and noise.
+
+    In the hardest case the error falls as 9e-7, 6e-9, 8e-11 with 40, 60 and 80 nodes: it is the quadrature's.
+    """
     card = SAMPLERS[name]
     where = process.named(card.path)
     grid = torch.tensor([0.9, 0.55, 0.3] if steps == 2 else [0.5, 0.3], dtype=torch.float64) * where.t_max
     if name == "pis":  # its reference starts as a point: any start is its own law's, so let it start later, and spread
         where = replace(where, prior_std=math.sqrt(1 - grid[0].item()))
     model = Predictor("control", lambda x, t: 0.3 * torch.tanh(x) - 0.4 * t * torch.cos(x))
-    found = []
-    for points in (40, 60):
-        z, w = quadrature(points, steps + 1)
-        x, noise = where.prior_std * z[:, :1], z[:, 1:].T[:, :, None]
-        run = card.sample(model, x, grid, process=where, draws=given(noise), log_density=bumpy)
-        found.append((w.log() + run.log_weight).logsumexp(0).item())
-    assert found[1] == pytest.approx(BUMPY_LOG_Z, abs=1e-4 if abs(found[1] - found[0]) < 1e-4 else 0)
+    z, w = quadrature(60, steps + 1)
+    x, noise = where.prior_std * z[:, :1], z[:, 1:].T[:, :, None]
+    run = card.sample(model, x, grid, process=where, draws=given(noise), log_density=bumpy)
+    assert (w.log() + run.log_weight).logsumexp(0).item() == pytest.approx(BUMPY_LOG_Z, abs=1e-7)
 
 
 @pytest.mark.parametrize("name", ["dis_unbiased", "pis", "dds"])
@@ -404,7 +408,7 @@ def test_parametrisations():
 
 
 class Line(torch.nn.Module):
-    """The least net: a control affine in x and t and a scale that is a function of t, so that weights stay quadratic."""
+    """The least net: a control affine in x and t, and a scale of t alone, so that weights stay quadratic."""
 
     def __init__(self):
         super().__init__()
@@ -419,21 +423,25 @@ class Line(torch.nn.Module):
 
 
 @pytest.mark.parametrize("name", ["kl", "log_variance", "pis_kl", "dds_log_variance"])
-def test_training_lowers_the_variance_of_the_weights(name):
-    """The losses work with the training loop, and what is learnt serves the sampler of the same base."""
+def test_training_reaches_the_optimal_control(name):
+    """With the training loop, each loss closes 99 % of its distance to the loss of the optimal control, or beats that:
+    with 8 steps the optimum of continuous time is not the best."""
     card = LOSSES[name]
     where, target = process.named(card.path), Gaussian((0.8,), 0.7, 0.4)
-    sample = {"noising": dis.dis_unbiased, "reference": dis.reference}[card.base]
-    wrap = dis.interpolated_score if card.base == "noising" else dis.target_score
     net = Line()
+    wrap = dis.interpolated_score if card.base == "noising" else dis.target_score
     model = wrap(net, process=where, score=target.score)
     grid, like = grids.uniform_t(8, where), torch.zeros(64, 1, dtype=torch.float64)
+
+    def expected(control):
+        return getattr(loss_moments(card, control, grid, where, target), card.reduce).item()
+
+    before, optimal = expected(model), expected(exact_control(target, where, card.base))
     losses = fit.path_losses(card, model, like, grid, process=where, log_density=target.log_density)
     plan = fit.Plan(steps=60, batch=64, rate=0.1, ema=0.0)
-    before = fine_moments(sample, model, 8, where, target)[1]
-    last = list(fit.fit(net, losses, plan, seed=1, reduce=card.reduce))[-1]
-    after = fine_moments(sample, model, 8, where, target)[1]
-    assert math.isfinite(last.loss) and after < 0.5 * before
+    for _ in fit.fit(net, losses, plan, seed=1, reduce=card.reduce):
+        pass
+    assert before > optimal and expected(model) - optimal <= 0.01 * (before - optimal)
 
 
 def test_bad_input_is_named():

@@ -48,7 +48,7 @@ def test_a_plane_integrates_to_z_and_to_the_expectations(density):
 def test_the_funnel_integrates_to_one():
     # given x_1 the other nine are exchangeable and independent: their integral is the ninth power of one
     funnel = Funnel()
-    neck, tilt = line(27.0, 1201), line(12.0, 801)
+    neck, tilt = line(27.0, 601), line(12.0, 401)
     x = torch.zeros(len(neck), len(tilt), 10, dtype=torch.float64)
     x[..., 0] = neck[:, None]
     x[..., 1] = tilt * (neck / 2).exp()[:, None]

@@ -112,6 +112,18 @@ def test_posterior_of_atoms_is_the_softmax_of_their_misfits():
         assert torch.allclose(problem.posterior.log_weights[b].exp(), weight, rtol=0, atol=1e-12)
 
 
+def test_weighted_atoms_equal_the_mixture_of_their_spikes():
+    """Mean and density from the joint p(x, a_k) with squared distances written out, another alpha and sigma in each row."""
+    atoms, x = laws.normals(1, "atoms", 5, 3).cpu(), laws.normals(2, "x", 4, 3).cpu()
+    log_weights = laws.normals(3, "weights", 4, 5).cpu().log_softmax(1)
+    alpha, sigma = torch.tensor([[0.9], [0.5], [0.2], [0.7]], **F64), torch.tensor([[0.3], [0.8], [1.0], [0.5]], **F64)
+    distance = (x[:, None] - alpha[:, :, None] * atoms).square().sum(2)
+    joint = log_weights.exp() * (-distance / (2 * sigma**2)).exp() / (2 * math.pi * sigma**2) ** 1.5
+    law = inverse.WeightedAtoms("law", atoms, log_weights)
+    assert torch.allclose(law.log_prob(x, alpha, sigma), joint.sum(1).log(), rtol=0, atol=1e-12)
+    assert torch.allclose(law.mean(x, alpha, sigma), joint @ atoms / joint.sum(1, keepdim=True), rtol=0, atol=1e-12)
+
+
 class Given:
     """Draws whose uniforms are given."""
 

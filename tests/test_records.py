@@ -201,11 +201,12 @@ def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path):
     folder.mkdir(parents=True)
     dead, living = folder / f"abc.{2**22 + 1}.tmp", folder / f"abd.{os.getpid()}.tmp"
     dead.touch(), living.touch()
-    Store(tmp_path).sweep()
+    Store(tmp_path).prepare()
     assert not dead.exists() and living.exists()
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="--store"):
-        Store(tmp_path / "file").append(record())
+    for attempt in (Store.prepare, lambda store: store.append(record())):
+        with pytest.raises(StoreError, match="file cannot be written .*--store"):
+            attempt(Store(tmp_path / "file"))

@@ -87,7 +87,11 @@ def test_failed_samples_stand_as_words_in_the_row_where_their_number_would():
     table = views.by_budget(frame, MEASURE, id="t", title="T", caption="")
     assert entries(table)[HEUN] == ["", "", "timeout", ""]
     assert table.failures == [(HEUN, "NFE 20", "timeout", "no answer within 120 s")]
-    assert "timeout" in files.as_csv(table) and "timeout" in files.as_markdown(table) and "timeout" in files.as_latex(table)
+    assert (
+        "timeout" in files.as_csv(table)
+        and "timeout" in files.as_markdown(table)
+        and "timeout" in files.as_latex(table)
+    )
     long = views.long(frame, [MEASURE], id="t", title="T", caption="")
     assert entries(long)[HEUN] == ["10", "19", "timeout"]
 
@@ -163,8 +167,8 @@ def made(*cells_of_a_column, better="lower"):
 
 def test_best_and_tied_best_are_marked_and_failures_never_are():
     cell = Cell(1.0, 0.9, 1.1, 900, 20, 0.95, "t over 20 shards")
-    table = ranked(made(cell, replace(cell, value=1.05, low=0.95, high=1.15), replace(cell, value=9.0, low=8.9, high=9.1),
-                        Cell(status="oom")))  # fmt: skip
+    near, far = replace(cell, value=1.05, low=0.95, high=1.15), replace(cell, value=9.0, low=8.9, high=9.1)
+    table = ranked(made(cell, near, far, Cell(status="oom")))
     assert [row.cells[0].mark for row in table.rows] == ["best", "tied", "", ""]
     higher = ranked(made(cell, replace(cell, value=9.0, low=8.9, high=9.1), better="higher"))
     assert [row.cells[0].mark for row in higher.rows] == ["", "best"]
@@ -216,8 +220,14 @@ def test_rates_at_other_nfe_are_computed_from_the_timed_cell_and_carry_its_ratio
 def test_bits_per_character_are_nats_over_length_and_log_2():
     from math import log
 
-    asked = Job(kind="likelihood", method="lou2024sedd.bound", target="characters", process="absorbing-loglinear", n=200)
-    values = {"n": 200, "dimensions": 64, "log_p": Interval(-64 * log(2), -80.0, -40.0, 200, 0.95, "t over 10 shards", 10)}
+    asked = Job(
+        kind="likelihood", method="lou2024sedd.bound", target="characters", process="absorbing-loglinear", n=200
+    )
+    values = {
+        "n": 200,
+        "dimensions": 64,
+        "log_p": Interval(-64 * log(2), -80.0, -40.0, 200, 0.95, "t over 10 shards", 10),
+    }
     table = kinds.likelihoods(cells([record(asked, values=values)]))
     bits = table.rows[0].cells[1]
     assert bits.value == pytest.approx(1.0) and bits.low < 1 < bits.high

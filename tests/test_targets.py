@@ -134,28 +134,24 @@ def test_blurred_atoms_are_a_mixture():
         assert gap.max() <= 6 * x0.var(0).max() * math.sqrt(3 / 20000)
 
 
-def test_one_component_is_a_gaussian():
-    plane = targets.named("gaussian-2d")
-    covariance = plane.basis @ plane.variances.diag() @ plane.basis.T
-    assert (covariance - torch.tensor([[1.21, 0.44], [0.44, 0.25]], dtype=torch.float64)).abs().max() <= 1e-15
-    skew = float64(3, 3, tag="skew")  # its eigenvectors are no symmetric matrix: a transposed basis would show
-    solid, y = gaussian(torch.ones(3), skew @ skew.T), float64(20, 3, tag="y")
-    spread = 0.36 * skew @ skew.T + 0.64 * torch.eye(3, dtype=torch.float64)
-    same = torch.distributions.MultivariateNormal(torch.full((3,), 0.6, dtype=torch.float64), spread)
-    assert (same.log_prob(y) - solid.log_prob(y, 0.6, 0.8)).abs().max() <= 1e-12
-    gain = 0.6 * skew @ skew.T @ torch.linalg.inv(spread)
-    assert (solid.mean(y, 0.6, 0.8) - 1 - (y - 0.6) @ gain.T).abs().max() <= 1e-12
-    mixture, x = Mixture("one", torch.ones(1).double(), plane.mu[None], covariance[None]), float64(20, 2)
-    spread = 0.36 * covariance + 0.64 * torch.eye(2, dtype=torch.float64)
-    normal = torch.distributions.MultivariateNormal(0.6 * plane.mu, spread)
-    assert (mixture.mean(x, 0.6, 0.8) - plane.mean(x, 0.6, 0.8)).abs().max() <= 1e-13
-    assert (mixture.log_prob(x, 0.6, 0.8) - plane.log_prob(x, 0.6, 0.8)).abs().max() <= 1e-13
-    assert (normal.log_prob(x) - plane.log_prob(x, 0.6, 0.8)).abs().max() <= 1e-13
-    draws, like = Philox(2, 40000), torch.empty(40000, 2, dtype=torch.float64)
-    for target in (plane, mixture):
-        x0 = target.sample(draws, like)
-        assert (x0.mean(0) - plane.mu).abs().max() <= 6 * 1.1 / 200
-        assert (x0.T.cov() - covariance).abs().max() <= 6 * 1.21 * math.sqrt(2 / 40000)
+def test_gaussians_and_one_component_mixtures_against_matrix_formulas():
+    """In three dimensions too: in the plane eigenvectors often form a symmetric matrix, and a transposed one hides."""
+    skew = float64(3, 3, tag="skew")
+    plane = torch.tensor([[1.21, 0.44], [0.44, 0.25]], dtype=torch.float64)
+    for centre, covariance in (((0.7, -0.4), plane), ((1.0, -2.0, 0.5), skew @ skew.T)):
+        mu = torch.tensor(centre, dtype=torch.float64)
+        d, x = mu.shape[0], float64(20, mu.shape[0])
+        spread = 0.36 * covariance + 0.64 * torch.eye(d, dtype=torch.float64)
+        log_prob = torch.distributions.MultivariateNormal(0.6 * mu, spread).log_prob(x)
+        mean = mu + (x - 0.6 * mu) @ (0.6 * covariance @ torch.linalg.inv(spread)).T
+        one = Mixture("one", torch.ones(1, dtype=torch.float64), mu[None], covariance[None])
+        for target in (targets.named("gaussian-2d") if d == 2 else gaussian(mu, covariance), one):
+            assert (target.mean(x, 0.6, 0.8) - mean).abs().max() <= 1e-12
+            assert (target.log_prob(x, 0.6, 0.8) - log_prob).abs().max() <= 1e-12
+            x0 = target.sample(Philox(2, 40000), torch.empty(40000, d, dtype=torch.float64))
+            scale = covariance.diagonal().sqrt()
+            assert ((x0.mean(0) - mu) / scale).abs().max() <= 6 / 200
+            assert ((x0.T.cov() - covariance) / scale / scale[:, None]).abs().max() <= 6 * math.sqrt(2 / 40000)
 
 
 def test_point_mass_is_known_at_every_noise_level():

@@ -25,8 +25,8 @@ from benchmarks.laws.impulses import Impulses, Recorder
 from benchmarks.laws.steered import (
     LOG_DENSITY,
     adds_the_first_coordinate,
+    forgets_the_widths,
     half_the_noise_term,
-    left_point_divergence,
     objective,
     specimen,
     wide_noising_kernel,
@@ -405,7 +405,7 @@ LAWS = (
     _sampler_law(does_not_write_to_its_control, steered, halves_the_control_in_place=_writes_to_its_control),
     _sampler_law(
         weights_average_to_z, _unbiased,
-        left_point_divergence=lambda: specimen(ratio=left_point_divergence),
+        forgets_the_widths=lambda: specimen(ratio=forgets_the_widths),
         half_the_noise_term=lambda: specimen(ratio=half_the_noise_term),
         forgets_the_prior=lambda: specimen(prior=0.0),
         sign_of_the_work=lambda: specimen(weight=lambda work: work),

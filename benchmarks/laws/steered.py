@@ -94,9 +94,9 @@ def objective(reduce: str, *, of_rows: Callable[[Tensor], Tensor] = lambda loss:
     )  # fmt: skip
 
 
-def left_point_divergence(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:
-    """d log(spread / (g sqrt(dt))), the exact integral of the divergence in discrete form, is left out."""
-    return kernel_ratio(x, x_s, mean, row) + x[0].numel() * math.log(row.spread / row.g / row.dt**0.5)
+def forgets_the_widths(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:
+    """The two kernels without their normalising constants: no ratio of widths, which is the divergence in the limit."""
+    return kernel_ratio(x, x_s, mean, row) - x[0].numel() * math.log(row.spread / row.g / row.dt**0.5)
 
 
 def half_the_noise_term(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:

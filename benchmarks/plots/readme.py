@@ -1,4 +1,4 @@
-"""The README's plot, from the committed records alone: `python -m benchmarks.plots.readme` writes reports/sample/quality.svg."""
+"""The README's plot, from committed records alone: `python -m benchmarks.plots.readme` writes reports/sample/quality.svg."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def panel(folder: Path) -> figures.Lines:
     return figures.Lines(
         id=ID, title=f"Sample quality against network evaluations: {key['target']}, network {key['model']}",
         series=views.series(rows, METRIC, "nfe"), x_title="network evaluations per sample (NFE)",
-        y_title=f"Frechet distance, {key['target']}, n = {sizes}, 95 % intervals (lower is better)", ticks=views.BUDGETS,
+        y_title=f"Frechet distance, {key['target']}, n = {sizes}, 95 % intervals (lower is better)",
+        ticks=views.BUDGETS,
         band=band, apart=True,
     )  # fmt: skip
 
@@ -61,8 +62,10 @@ def plot(folder: Path) -> str:
         axes = figure.add_axes((0.07, 0.13, 0.6, 0.78))
         figures.draw(axes, lines, looks)
         last = {label: points[-1].y for label, points in lines.series.items()}
-        handles = [axes.plot([], [], color=looks[label].colour, linestyle=looks[label].dashes, label=label,
-                             **figures.marker(looks[label]))[0] for label in sorted(last, key=last.get, reverse=True)]  # fmt: skip
+        handles = []
+        for label in sorted(last, key=last.get, reverse=True):
+            look = looks[label]
+            handles += axes.plot([], [], color=look.colour, linestyle=look.dashes, label=label, **figures.marker(look))
         axes.legend(
             handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8.5, handlelength=3
         )

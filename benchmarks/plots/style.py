@@ -52,8 +52,8 @@ class Look(NamedTuple):
 def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
     """label -> look: colour by the paper's place among all, marker and dashes by the method's place in its paper.
 
-    ids: of the catalogue; labels: of the records (a method id, then options, which hollow the marker). So a method looks
-    the same on every page of one catalogue, and methods of one paper are recognised as such.
+    ids: of the catalogue; labels: of the records (a method id, then options, which hollow the marker). So a method
+    looks the same on every page of one catalogue, and methods of one paper are recognised as such.
     """
     labels = sorted(set(labels))
     known = sorted({*ids, *(label.split(" ", 1)[0] for label in labels)})

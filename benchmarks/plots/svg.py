@@ -25,14 +25,14 @@ def _rounded(number: re.Match) -> str:
 
 @contextmanager
 def drawing(salt: str, *, letters: str = "none"):
-    """Matplotlib set up for one figure, without pyplot and its global state. letters: "none" keeps text, "path" outlines it."""
+    """Matplotlib set up for one figure, without pyplot and its global state. letters: "none" keeps text as text."""
     import matplotlib
 
     with matplotlib.rc_context({
         "svg.hashsalt": salt, "svg.fonttype": letters, "font.size": 9.5, "axes.labelsize": 9.5, "axes.titlesize": 10,
         "xtick.labelsize": 9, "ytick.labelsize": 9, "text.color": INK_MARK, "axes.labelcolor": INK_MARK,
-        "axes.edgecolor": QUIET_MARK, "xtick.color": QUIET_MARK, "ytick.color": QUIET_MARK, "xtick.labelcolor": INK_MARK,
-        "ytick.labelcolor": INK_MARK, "grid.color": RULE_MARK, "grid.linewidth": 0.6, "axes.linewidth": 0.8,
+        "axes.edgecolor": QUIET_MARK, "xtick.color": QUIET_MARK, "ytick.color": QUIET_MARK,
+        "xtick.labelcolor": INK_MARK, "ytick.labelcolor": INK_MARK, "grid.color": RULE_MARK, "grid.linewidth": 0.6, "axes.linewidth": 0.8,
         "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
         "lines.linewidth": 1.4, "lines.markersize": 4.6, "axes.grid": True, "axes.axisbelow": True,
         "xtick.minor.size": 0, "ytick.minor.size": 0, "font.family": "sans-serif", "path.simplify": False,

@@ -42,9 +42,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Key:
-    """A legend: the labels of the series that follow."""
+    """A legend: the labels of the series that follow; id keeps the ids inside its lines apart from other legends'."""
 
     kind: ClassVar[str] = "key"
+    id: str
     labels: tuple[str, ...]
 
 

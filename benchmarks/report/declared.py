@@ -22,8 +22,8 @@ def blocks(paper: Paper) -> list[object]:
         made.append(Shown(sampler_table(paper)))
     if paper.objectives:
         made.append(Shown(objective_table(paper)))
-    others = [(f"{kind} {item.id}", getattr(item, "kind", "") or "see its file")
-              for kind, items in (("Likelihood", paper.likelihoods), ("Transform", paper.transforms)) for item in items]  # fmt: skip
+    others = [(f"Likelihood {item.id}", item.kind) for item in paper.likelihoods]
+    others += [(f"Transform {item.id}", "see its file") for item in paper.transforms]
     others += [(f"Parametrisation {name}", "raw network to model") for name in sorted(paper.parametrisations)]
     if others:
         made.append(Pairs(tuple(others)))
@@ -100,7 +100,7 @@ def law_table(paper: Paper) -> object:
         Column("methods", "Applied to"),
         Column("mutants", "Broken versions it rejects"),
     )
-    caption = "Chosen by traits. `python -m pytest tests/test_laws.py` runs them; a broken version is one that the law must reject."
+    caption = "Chosen by traits, run by tests/test_laws.py; a broken version is one that the law must reject."
     return Shown(Table(f"{paper.key}-laws", "Laws that apply", caption, ("Law",), columns, tuple(rows)))
 
 
@@ -129,8 +129,8 @@ def laws_over(papers: Iterable[Paper]) -> Table | Missing:
         ("known", "Declared failures"),
     ))  # fmt: skip
     caption = (
-        "Laws select themselves by what a card declares. They run as tests (`tox -e tests`), not as part of this page; a "
-        "declared failure that passes fails the tests too."
+        "Laws select themselves by what a card declares. They run as tests (`tox -e tests`), not as part of this page; "
+        "a declared failure that passes fails the tests too."
     )
     return Table("laws-over-the-catalogue", "Laws over the catalogue", caption, ("Law",), columns, tuple(rows))
 
@@ -145,5 +145,5 @@ def checkpoints(entries: Sequence[dict[str, Any]]) -> Table:
         said = {**entry, "sha256": entry["sha256"][:16]}
         rows.append(Row((entry["name"],), tuple(Cell(said.get(column.name) or None) if column.name != "seed"
                                                  else Cell(said.get("seed")) for column in columns)))  # fmt: skip
-    caption = "What checkpoints.lock pins; `trilemma lock verify` compares the files, `trilemma lock train NAME` makes one again."
+    caption = "Pinned in checkpoints.lock: `trilemma lock verify` compares, `trilemma lock train NAME` makes one again."
     return Table("checkpoints", "Pinned weights", caption, ("Name",), columns, tuple(rows))

@@ -1,4 +1,4 @@
-"""Samples of image jobs as strips: row by row another method from the same noise, and below the nearest training images."""
+"""Samples of image jobs as strips: each method from the same noise, and the training images nearest to its samples."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def nearest(images: Tensor, known: Tensor) -> Tensor:
 
 
 def gallery(inputs: Inputs, rows: pd.DataFrame, target: str) -> tuple[Gallery | None, list[str]]:
-    """Strips of the sample records in `rows` (one target and model), and one line for each record that cannot be shown."""
+    """Strips of the sample records in `rows` (one target and model), and a line for each record that cannot be shown."""
     from benchmarks import data
 
     records = {record.id: record for record in inputs.records}
@@ -69,8 +69,8 @@ def gallery(inputs: Inputs, rows: pd.DataFrame, target: str) -> tuple[Gallery | 
         return None, problems
     caption = (
         f"The first {SHOWN} samples of each job, not chosen; column k starts from the same normals in every row "
-        f"(seed {', '.join(map(str, sorted(seeds)))}). The last row of each method holds the training image nearest to its "
-        "sample at the largest NFE (root mean square over pixels): equal rows would be memorisation."
+        f"(seed {', '.join(map(str, sorted(seeds)))}). The last row of each method holds the training image nearest to "
+        "its sample at the largest NFE (root mean square over pixels): equal rows would be memorisation."
     )
     return Gallery(tuple(strips), caption), problems
 

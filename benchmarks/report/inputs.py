@@ -6,7 +6,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,18 @@ def inputs_digest(
     if plan is not None:
         total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
     total["records"] = sorted(_bytes_digest(path) for folder in folders for path in folder.glob("records/*.jsonl"))
-    for folder in CODE:
-        for path in sorted((root / folder).rglob("*")):
-            if path.suffix in (".py", ".j2", ".css"):
-                total[path.relative_to(root).as_posix()] = _bytes_digest(path)
-    lock = root / "checkpoints.lock"
-    total["lock"] = _bytes_digest(lock) if lock.is_file() else None
+    total["code"] = code_digest(root)
     return digest(total)
+
+
+@cache
+def code_digest(root: Path = ROOT) -> str:
+    """Over all Python, templates and style sheets of the repository's packages, and checkpoints.lock: once a process,
+    whose code does not change either."""
+    found = [path for folder in CODE for path in (root / folder).rglob("*") if path.suffix in (".py", ".j2", ".css")]
+    lock = root / "checkpoints.lock"
+    found += [lock] if lock.is_file() else []
+    return digest({path.relative_to(root).as_posix(): _bytes_digest(path) for path in found})
 
 
 def _bytes_digest(path: Path) -> str:

@@ -15,9 +15,9 @@ GRADES = {"E": "exact identity", "A": "analytic target", "S": "small trained net
 class Finding:
     """A frozen claim and what the records say of it.
 
-    key: <paper>/<claim>; says: the claim in our words; locus: where it stands in the paper; kind: of statistics.ClaimKind;
-    grade: of GRADES; paper_number: what the paper prints; scaled: what is scaled down here, transfer: why it should carry
-    over ("exact", "strong", "weak"); estimand: what is estimated, claimed to lie `direction` the margin.
+    key: <paper>/<claim>; says: the claim in our words; locus: where it stands in the paper; kind: a ClaimKind;
+    grade: of GRADES; paper_number: what the paper prints; scaled: what is scaled down here, transfer: why it should
+    carry over ("exact", "strong", "weak"); estimand: what is estimated, claimed to lie `direction` the margin.
     estimate, low, high at level, from n by method: None where nothing is estimated. why: the verdict in one line.
     records: ids behind it; made, commit: when and by which code they were made, where that is not this run.
     """
@@ -60,7 +60,7 @@ def counts(findings: Iterable[Finding]) -> dict[str, int]:
     return total
 
 
-def tabled(findings: Sequence[Finding], id: str = "claims") -> Table:
+def tabled(findings: Sequence[Finding], id: str = "claims-ledger") -> Table:
     """One row per claim and grade."""
     columns = tuple(Column(*names) for names in (
         ("verdict", "Verdict"), ("evidence", "Grade"), ("estimate", "Estimate"), ("n", "n"), ("against", "Against"),
@@ -79,7 +79,7 @@ def tabled(findings: Sequence[Finding], id: str = "claims") -> Table:
             Cell(against), Cell(said), Cell(f.paper_number or None), Cell(scaled or None), Cell(why),
         )))  # fmt: skip
     caption = (
-        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies on the "
-        "other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
+        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies on "
+        "the other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
     )
     return Table(id, "Claims ledger", caption, ("Claim",), columns, tuple(rows))

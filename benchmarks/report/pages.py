@@ -1,4 +1,4 @@
-"""Pages from sections: jinja2 with everything escaped, one style sheet inside each page, nothing fetched from anywhere."""
+"""Pages from sections: jinja2 with everything escaped, the style sheet inside each page, nothing fetched from anywhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _named(theme: str) -> list[tuple[str, str]]:
 
 
 class Pages:
-    """All pages over one set of inputs; the sections are made first, so that tables can be written before anything else."""
+    """All pages over one set of inputs; the sections are made first, so that their tables can be written before them."""
 
     def __init__(self, inputs: Inputs, digest: str):
         self.inputs, self.digest = inputs, digest
@@ -68,7 +68,8 @@ class Pages:
         """file name -> page."""
         inputs, made, labels = self.inputs, environment(), _labels(self.shown)
         shared = {
-            "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name, "papers": sorted(inputs.papers),
+            "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name,
+            "papers": sorted(inputs.papers),
         }  # fmt: skip
         keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
         shown = [self.sections.summary(), *self.shown]

@@ -64,7 +64,7 @@ def claims(paper: Paper, sections: Sections) -> list[object]:
     found = tuple(f for f in sections.inputs.findings if f.of_paper == paper.key)
     if not found:
         return [Missing("No claim of this paper was evaluated for this store.")]
-    return [Claims(found, tabled(found, f"{paper.key}-claims"))]
+    return [Claims(found, tabled(found, f"{paper.key}-claims-ledger"))]
 
 
 def numbers(paper: Paper, sections: Sections) -> list[object]:
@@ -85,8 +85,9 @@ def numbers(paper: Paper, sections: Sections) -> list[object]:
                 if (rows.status != "ok").any()
                 else [views.Measure("nfe", "Samples at NFE")]
             )
-        table = views.long(rows, chosen, id=id, title=f"{key['target']}, model {key['model']}", settings=("process", "grid"),
-                           caption="One row for each job.")  # fmt: skip
+        title = f"{key['target']}, model {key['model']}"
+        settings = ("process", "grid")
+        table = views.long(rows, chosen, id=id, title=title, settings=settings, caption="One row for each job.")
         blocks.append(Shown(table, folded=True))
     timing, bounds = frame[frame.kind == "timing"], frame[frame.kind == "likelihood"]
     for key, rows in views.settled(timing, ["target", "model", "device"]):
@@ -98,6 +99,4 @@ def numbers(paper: Paper, sections: Sections) -> list[object]:
 
 
 def commands(paper: Paper) -> object:
-    return Verbatim(
-        "", f"trilemma bench default --only {paper.key}\npython -m pytest tests -k {paper.key}"
-    )
+    return Verbatim("", f"trilemma bench default --only {paper.key}\npython -m pytest tests -k {paper.key}")

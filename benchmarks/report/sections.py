@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ FAMILIES = {  # what a metric must need for its target to stand in a section, tr
 X_TITLES = {
     "nfe": "network evaluations per sample (NFE)",
     "steps": "steps",
-    "seconds": "seconds per sample (computed)",
+    "per_sample": "seconds per sample (computed)",
     "cost": "cost per sample: NFE + 2 x backward passes",
 }
 MARKED = "Best is bold, † marks what the interval of the difference does not tell from the best; noise floor unranked."
@@ -87,8 +88,8 @@ class Sections:
         self.tables.append(table)
         return Shown(table, folded)
 
-    def key(self, rows: pd.DataFrame) -> Key:
-        return Key(tuple(sorted(set(rows.series))))
+    def key(self, id: str, rows: pd.DataFrame) -> Key:
+        return Key(id, tuple(sorted(set(rows.series))))
 
     def nothing(self, family: str, what: str) -> list[object]:
         return [] if self.groups(family) else [Missing(f"No record in this store scores {what}. {self.why()}")]
@@ -96,7 +97,7 @@ class Sections:
     def why(self) -> str:
         if self.frame.empty:
             return "The store holds no records: run a suite first (`trilemma run smoke`), then `trilemma report`."
-        return "Either its suite was not run into this store, or all of its jobs failed (see the failed rows in the summary)."
+        return "Either its suite was not run into this store, or all of its jobs failed: see the failed rows above."
 
     # plots and tables of one group
 
@@ -116,7 +117,7 @@ class Sections:
             missing = {label: sorted(set(of[x].astype(float))) for label, of in failed.groupby("series")}
             title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
             plot = figures.Lines(
-                id=views.slug(id, metric), title=f"{measure.title} against {x}, {id}", series=series,
+                id=views.slug("plot", id, metric), title=f"{measure.title} against {x}, {id}", series=series,
                 x_title=X_TITLES[x], y_title=title,
                 log_y=always_log or self.log_scale(series, measure), ticks=ticks, band=self.band(floors, metric),
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
@@ -155,7 +156,7 @@ class Sections:
             return Section("summary", "Summary", "What ran, when and where, and what failed.", [Missing(self.why())])
         jobs = frame.drop_duplicates("record")
         asked, scores = jobs[jobs.kind != "score"], jobs[jobs.kind == "score"]
-        ok = int((asked.status == "ok").sum())
+        ok, ours = int((asked.status == "ok").sum()), asked[asked.paper != ""]
         claims = ledger.counts(self.inputs.findings)
         verdicts = (
             ", ".join(f"{many} {outcome}" for outcome, many in claims.items()) + f", of {sum(claims.values())} claims"
@@ -164,8 +165,8 @@ class Sections:
             ("Jobs", f"{ok} of {len(asked)} ok: " + ", ".join(
                 f"{int((of.status == 'ok').sum())}/{len(of)} {kind}" for kind, of in asked.groupby("kind"))),
             ("Scores", f"{int((scores.status == 'ok').sum())} of {len(scores)} ok"),
-            ("Methods", f"{asked[asked.paper != ''].label.nunique()} variants of {asked[asked.paper != ''].method.nunique()} "
-                        f"methods from {asked[asked.paper != ''].paper.nunique()} papers, on {asked.target.nunique()} targets"),
+            ("Methods", f"{ours.label.nunique()} variants of {ours.method.nunique()} methods from {ours.paper.nunique()} "
+                        f"papers, on {asked.target.nunique()} targets"),
             ("Claims", verdicts if self.inputs.findings else "none evaluated: run `trilemma claims`"),
             ("Written", f"{jobs.written.min()} to {jobs.written.max()}"),
             ("Where", "; ".join(sorted({f"{r.device} ({r.hardware})" for r in jobs.itertuples()}))),
@@ -195,8 +196,8 @@ class Sections:
             return None
         columns = (Column("status", "Status"), Column("reason", "Reason"))
         made = [
-            Row((r.kind, r.label, f"{r.target}, {r.model}", f"{r.process} {r.grid} {views.plain(r.steps, int) or ''}".strip(),
-                 r.metric), (Cell(status=r.status, record=r.record), Cell(r.reason or "none given")))
+            Row((r.kind, r.label, f"{r.target}, {r.model}",
+                 f"{r.process} {r.grid} {views.plain(r.steps, int) or ''}".strip(), r.metric), (Cell(status=r.status, record=r.record), Cell(r.reason or "none given")))
             for r in rows.sort_values(["status", "kind", "label", "target", "steps"]).itertuples()
         ]  # fmt: skip
         caption = (
@@ -209,7 +210,7 @@ class Sections:
         asks = "What the papers say, frozen before it was run, and whether these records bear it out at these sizes."
         findings = self.inputs.findings
         if not findings:
-            text = "No claim was evaluated for this store: `trilemma claims` does it and writes the verdicts beside the records."
+            text = "No claim was judged by the records of this store: `trilemma claims` lists those that there are."
             return Section("claims", "Claims", asks, [Missing(text)])
         counts, blocks = ledger.counts(findings), []
         grades = sorted({finding.grade for finding in findings})
@@ -235,8 +236,8 @@ class Sections:
 
     def precision(self) -> Section:
         asks = (
-            "How far does a sampler end from the exact answer for a given number of network evaluations, with a perfect "
-            "denoiser? Deterministic samplers are held against the exact flow from the same start, all of them against "
+            "How far does a sampler end from the exact answer for a given number of network evaluations, with a "
+            "perfect denoiser? Deterministic samplers are held against the exact flow from the same start, all of them against "
             "exact samples."
         )
         blocks = self.nothing("precision", "an analytic target")
@@ -259,12 +260,12 @@ class Sections:
         both = self.with_floors(rows)
         table = views.long(
             both, chosen, id=id, title=f"{target}, {title}", settings=views.varied(rows),
-            caption="Exact denoiser; same start states for all methods. Errors against the exact flow are over fixed samples "
-            f"(seed {_seeds(rows)}, n = {_sizes(rows)}) and carry no interval. {self.floor_said(both)}",
+            caption="Exact denoiser; same start states for all methods. Errors against the exact flow are over fixed "
+            f"samples (seed {_seeds(rows)}, n = {_sizes(rows)}) and carry no interval. {self.floor_said(both)}",
         )  # fmt: skip
         orders = sorted({1, *self.orders(rows)})
         plots = self.plots(rows, metrics, "nfe", id, guides=orders, table=self.keep(table, True).table, always_log=True)
-        return [Heading(id + "-setting", title), self.key(rows), plots] if plots else [self.keep(table)]
+        return [Heading(id + "-setting", title), self.key(id, rows), plots] if plots else [self.keep(table)]
 
     def orders(self, rows: pd.DataFrame) -> set[int]:
         """Declared orders of the methods in these rows."""
@@ -290,7 +291,7 @@ class Sections:
         blocks = self.nothing("quality", "a trained network on images")
         for key, rows in self.groups("quality"):
             id, title = anchor(key), named(key)
-            blocks += [Heading(id, title), self.key(rows)]
+            blocks += [Heading(id, title), self.key(id, rows)]
             metrics = sorted(set(rows.metric) - {""}, key=self.quality_order)
             both = self.with_floors(rows)
             measures = [self.named[m] for m in metrics]
@@ -315,7 +316,8 @@ class Sections:
                 blocks.append(self.keep(table))
             for budget, below in views.spans():
                 table = views.by_metric(
-                    both, measures, budget, below, id=f"{id}-nfe-{budget}", title=f"{title}: NFE up to {budget}", caption=caption
+                    both, measures, budget, below, id=f"{id}-nfe-{budget}", title=f"{title}: NFE up to {budget}",
+                    caption=caption,
                 )  # fmt: skip
                 if any(row.kind == "" for row in table.rows):
                     blocks.append(self.keep(table))
@@ -331,8 +333,12 @@ class Sections:
         known = rows[rows.series.isin(set(each))].copy()
         if known.empty:
             return []
-        known["seconds"] = known.nfe * known.series.map(each)
-        plots = self.plots(known, metrics, "seconds", id + "-time")
+        known["per_sample"] = known.nfe * known.series.map(each)
+        table = views.long(
+            known, [self.named[metric] for metric in metrics], id=id + "-time", title=f"{named(key)}: quality and time",
+            caption="One row for each job of a method that was timed.",
+        )  # fmt: skip
+        plots = self.plots(known, metrics, "per_sample", id + "-time", table=self.keep(table, True).table)
         where = ", ".join(sorted({f"{row.device} ({row.hardware})" for row in timed.itertuples()}))
         said = f"Seconds are computed, not measured: those of the method's timed cell on {where}, scaled by NFE."
         return [plots, Prose(said)] if plots else []
@@ -364,7 +370,11 @@ class Sections:
             blocks.append(Heading(id + "-heading", title))
             if series:
                 figure = figures.dots(
-                    id, f"Samples per second, {title}", "samples per second at the timed NFE", series, self.looks
+                    "plot-" + id,
+                    f"Samples per second, {title}",
+                    "samples per second at the timed NFE",
+                    series,
+                    self.looks,
                 )
                 blocks.append(
                     Plots(((figure, "Samples per second in the timed cell; bars carry the ratio's interval."),))
@@ -391,12 +401,12 @@ class Sections:
         )  # fmt: skip
         rows = rows.assign(cost=rows.nfe + 2 * rows.vjps)
         plots = self.plots(rows, metrics, x, id, table=self.keep(table, True).table)
-        return [Heading(id, name), self.key(rows), plots if plots else Shown(table)]
+        return [Heading(id, name), self.key(id, rows), plots if plots else Shown(table)]
 
     def tokens(self) -> Section:
         asks = (
-            "How many steps does a discrete sampler need until its samples follow the exact table of sequences, and what "
-            "does a trained token network reach?"
+            "How many steps does a discrete sampler need until its samples follow the exact table of sequences, and "
+            "what does a trained token network reach?"
         )
         section = self.stepped("tokens", "Tokens", asks, "token samples")
         rows = self.frame[self.frame.kind == "likelihood"]
@@ -406,8 +416,9 @@ class Sections:
         else:
             blocks += [Heading("tokens-bounds", "Bounds and likelihoods"), self.keep(kinds.likelihoods(rows))]
             blocks.append(Prose(
-                "For absorbing noise the terminal KL divergence is infinite at any finite noise level (the prior puts no mass "
-                "on unmasked letters); like the official code, the number omits that term, so there it is a bound only up to it."
+                "For absorbing noise the terminal KL divergence is infinite at any finite noise level (the prior puts no "
+                "mass on unmasked letters); like the official code, the number omits that term, so there it is a bound only up "
+                "to it."
             ))  # fmt: skip
         return Section(section.id, section.title, section.asks, blocks)
 
@@ -417,8 +428,8 @@ class Sections:
 
     def inverse(self) -> Section:
         asks = (
-            "Restoring a signal from a noisy measurement: how far is the mean of the answers from the exact posterior mean, "
-            "do they explain the measurement no better than its noise allows, and are they as diverse as the posterior?"
+            "Restoring a signal from a noisy measurement: how far is the mean of the answers from the exact posterior "
+            "mean, do they explain the measurement no better than its noise allows, and are they as diverse as the posterior?"
         )
         note = "A residual of 1 in units of the noise is what the truth has; far below it the noise is fitted."
         return self.stepped("inverse", "Inverse problems", asks, "an inverse problem", x="cost", note=note)
@@ -437,7 +448,7 @@ class Sections:
         )
 
     def laws(self) -> Section:
-        asks = "Which analytic properties are tested, for how many of the methods, and does each test notice a broken method?"
+        asks = "Which analytic properties are tested, for how many methods, and does each test notice a broken one?"
         return Section("laws", "Laws", asks, self.law_blocks())
 
     def law_blocks(self) -> list[object]:
@@ -449,16 +460,12 @@ class Sections:
         records = self.inputs.records
         if not records:
             return Section("provenance", "Provenance", asks, [Missing("No records, so nothing to trace.")])
-        places = sorted({(r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform)
-                         for r in records}, key=str)  # fmt: skip
-        columns = tuple(
-            Column(views.slug(n), n) for n in ("Hardware", "Threads", "Python", "torch", "Platform", "Records")
-        )
-        rows = []
-        for place in places:
-            of = sum((r.place.device, r.place.hardware, r.place.threads, r.place.python, r.place.torch, r.place.platform) == place
-                     for r in records)  # fmt: skip
-            rows.append(Row((place[0],), tuple(Cell(part) for part in (*place[1:], of))))
+        fields = ("device", "hardware", "threads", "python", "torch", "platform")
+        made_at = Counter(tuple(getattr(record.place, name) for name in fields) for record in records)
+        columns = tuple(Column(name, name.capitalize()) for name in (*fields[1:], "records"))
+        rows = [
+            Row((place[0],), tuple(map(Cell, (*place[1:], many)))) for place, many in sorted(made_at.items(), key=str)
+        ]
         blocks: list[object] = [
             self.keep(
                 Table("places", "Places", "Where the records that count were made.", ("Device",), columns, tuple(rows))
@@ -466,7 +473,7 @@ class Sections:
         ]
         commits = sorted({(r.commit, r.dirty) for r in records})
         blocks.append(Pairs((
-            ("Commits", ", ".join(f"{commit[:12]}{' with uncommitted changes' if dirty else ''}" for commit, dirty in commits)),
+            ("Commits", ", ".join(commit[:12] + " with uncommitted changes" * dirty for commit, dirty in commits)),
             ("Records", f"{len(records)} that count, in {len(set(self.frame.made_of))} states of code and data"),
         )))  # fmt: skip
         if self.inputs.checkpoints:
@@ -493,8 +500,8 @@ class Sections:
         pairs.append(
             ("Claims out of reach", "; ".join(f"{f.key}: {f.why or 'no reason given'}" for f in away) or "none")
         )
-        pairs.append(("Not compared", "Published numbers of large networks: the networks here are small and their images are "
-                      "8x8 digits; where a claim names a paper's number, the ledger says what was scaled."))  # fmt: skip
+        pairs.append(("Not compared", "Published numbers of large networks: the networks here are small and their images "
+                      "are 8x8 digits; where a claim names a paper's number, the ledger says what was scaled."))  # fmt: skip
         return Section("missing", "What is missing", asks, [Pairs(tuple(pairs)), *self.excluded()])
 
     def excluded(self) -> list[object]:

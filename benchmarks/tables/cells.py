@@ -1,8 +1,8 @@
 """Records as one flat frame: a row per number, and a row per failure. Tables and plots read nothing else.
 
-A frame has the columns of COLUMNS. `label` is how a method is called everywhere: id and options; `series` is the same, or
-the id alone for adaptive methods, whose tolerances take the place of steps. A score's nfe,
-vjps come from the record of its samples. A record that is not ok gives one row without a number: metric is that of the
+A frame has the columns of COLUMNS. `label` is how a method is called everywhere: id and options; `series` is the same,
+or the id alone for adaptive methods, whose tolerances take the place of steps. A score's nfe and vjps come from the
+record of its samples. A record that is not ok gives one row without a number: metric is that of the
 score, or "" where the samples themselves are missing.
 """
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from benchmarks.records import Record
 
 COLUMNS = (
-    "kind", "paper", "method", "options", "label", "series", "target", "process", "model", "grid", "steps", "nfe", "vjps", "metric",
-    "value", "estimate", "low", "high", "n", "blocks", "level", "how", "status", "reason", "seed", "start", "dtype",
+    "kind", "paper", "method", "options", "label", "series", "target", "process", "model", "grid", "steps", "nfe", "vjps",
+    "metric", "value", "estimate", "low", "high", "n", "blocks", "level", "how", "status", "reason", "seed", "start", "dtype",
     "net_dtype", "size", "job", "record", "made_of", "seconds", "device", "hardware", "written", "commit",
 )  # fmt: skip
 NO_SAMPLES = "none"  # what the score of a floor is a score of: the reference itself

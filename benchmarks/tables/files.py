@@ -38,7 +38,8 @@ def _parts(table: Table, k: int) -> list[str]:
     has = {
         "low": any(c.low is not None for c in cells), "high": any(c.high is not None for c in cells),
         "n": any(c.n is not None for c in cells), "mark": any(c.mark for c in cells),
-        "note": any(c.note for c in cells), "reason": any(c.reason for c in cells), "record": any(c.record for c in cells),
+        "note": any(c.note for c in cells), "reason": any(c.reason for c in cells),
+        "record": any(c.record for c in cells),
     }  # fmt: skip
     return ["value", *(part for part, there in has.items() if there)]
 

@@ -43,9 +43,9 @@ def speeds(rows: pd.DataFrame, id: str, title: str) -> Table:
         batch = Cell(int(values["batch"].estimate)) if "batch" in values else Cell()
         made.append(Row((label,), (Cell(nfe), ratio, rate, batch, *others)))
     caption = (
-        "One timed cell per method, in alternation with as many bare evaluations of the network (ABBA): the ratio is robust "
-        "to a busy machine, the rate is not, and its bracket carries the ratio's uncertainty alone. Rates at other NFE are "
-        "computed, rate x timed NFE / NFE. n counts pairs."
+        "One timed cell per method, in alternation with as many bare evaluations of the network (ABBA): the ratio is "
+        "robust to a busy machine, the rate is not, and its bracket carries the ratio's uncertainty alone. Rates at other "
+        "NFE are computed, rate x timed NFE / NFE. n counts pairs."
     )
     return Table(id, title, caption, ("Method",), columns, tuple(made))
 
@@ -54,7 +54,8 @@ def likelihoods(rows: pd.DataFrame, id: str = "likelihoods") -> Table:
     """log p per sample, and in bits per coordinate or character."""
     columns = (
         Column("log_p", "log p", "nats per sample"), Column("bits", "Bits per coordinate or character", "bit"),
-        Column("log_p_exact", "exact log p", "nats per sample"), Column("error", "Largest error", "nats"), Column("n", "n"),
+        Column("log_p_exact", "exact log p", "nats per sample"), Column("error", "Largest error", "nats"),
+        Column("n", "n"),
     )  # fmt: skip
     made = []
     for _, of in rows.groupby(["label", "target", "process", "model", "record"]):

@@ -29,7 +29,7 @@ class Measure:
 
 
 class Measures(dict):
-    """value -> Measure. A companion (metric's name + "_...") is titled by its metric; an unknown value by its own name."""
+    """value -> Measure. A companion (metric's name + "_...") is titled by its metric, an unknown value by its name."""
 
     def __missing__(self, value: str) -> Measure:
         parent = max((name for name in self if value.startswith(name + "_")), key=len, default=None)
@@ -179,10 +179,11 @@ def floor_row(
 def long(
     frame: pd.DataFrame, chosen: Sequence[Measure], *, id: str, title: str, caption: str, settings: Sequence[str] = ()
 ) -> Table:
-    """A row per job: method, the `settings` that vary, steps, metered NFE (backward passes, where there are any) and every
-    chosen value. What a plot shows."""
+    """A row per job: method, the `settings` that vary, steps, metered NFE (backward passes, where there are any) and
+    every chosen value. What a plot shows."""
     mine = methods(frame).copy()
     counts = {"steps": "Steps", "nfe": "NFE"} | ({"vjps": "Backward passes"} if (mine.vjps > 0).any() else {})
+    counts |= {"per_sample": "Seconds per sample, computed"} if "per_sample" in mine else {}
     keys = ["label", *settings, *counts, "seed"]
     for name in counts:
         mine[name] = mine[name].astype(float).fillna(-1)

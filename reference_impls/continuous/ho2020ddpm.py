@@ -13,13 +13,16 @@ Cost        NFE = steps; stochastic; weak order 1. Strided chains rebuild beta f
 Exact when  small: point masses; large: N(0, I) data (on a variance-preserving path); v = b sigma_s^2/sigma_t^2 + c_mean^2 Var[x0|x_t]
             is exact on every isotropic Gaussian. L_simple and each L_vlb term t >= 2/T have the same minimiser.
 Differs     The official sampler clips D to [-1,1]: option clip, off by default, for it breaks every Gaussian law. "large"
-            uses the small variance of index 2 at index 1, where no noise is added anyway. The paper trains L_simple;
-            the decoder term t = 1/T and bits per dimension come with the solver shelf.
+            uses the small variance of index 2 at index 1, where no noise is added anyway. The code casts coefficients to
+            float32 on look-up: here they are float64 and cast last. The even subsequence is that of
+            openai/improved-diffusion (MIT), which for one step takes the first knot: here it is the last. The paper
+            trains L_simple; the decoder term t = 1/T and bits per dimension come with the solver shelf.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -97,11 +100,15 @@ def sample(
 
 
 def even_subsequence(steps: int, process: Process) -> Tensor:
-    """steps of the 1,000 knots, evenly spaced from the last down to the first, then clean data."""
-    if not 1 <= steps <= TRAINED:
+    """steps of the 1,000 knots, evenly spaced from the last down to the first, then clean data; one step: the last.
+
+    The sums are rounded one by one, half to even, as in respace.py of openai/improved-diffusion.
+    """
+    if steps not in range(1, TRAINED + 1):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
-    knots = torch.linspace(TRAINED, 1, steps, dtype=torch.float64).round() if steps > 1 else torch.tensor([float(TRAINED)])
-    return grids.checked(torch.cat([knots.double(), torch.zeros(1, dtype=torch.float64)]) / TRAINED)
+    stride = (TRAINED - 1) / max(1, steps - 1)
+    indices = [round(place) for place in accumulate([0.0] + [stride] * (steps - 1))] if steps > 1 else [TRAINED - 1]
+    return grids.checked(torch.tensor([*(i + 1 for i in reversed(indices)), 0], dtype=torch.float64) / TRAINED)
 
 
 def simple_loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
@@ -121,9 +128,9 @@ def bound_loss(
     kernel = posterior(t, t - 1 / TRAINED, process)
     variance = kernel.large if large else kernel.small
     x = process.noised(x0, t, noise)
-    gap = (expand(kernel.c_mean, x) * (model(x, t) - x0)).flatten(1).square().mean(1)
-    variance, small = variance.to(x.device, x.dtype), kernel.small.to(x.device, x.dtype)
-    return TRAINED / 2 * (small / variance - 1 - (small / variance).log() + gap / variance)
+    ratio, weight = kernel.small / variance, kernel.c_mean**2 / variance
+    gap = (model(x, t) - x0).flatten(1).square().mean(1)
+    return TRAINED / 2 * (expand(ratio - 1 - ratio.log(), gap) + expand(weight, gap) * gap)
 
 
 def knot_times(u: Tensor, process: Process, *, first: int = 1) -> Tensor:

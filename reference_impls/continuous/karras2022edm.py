@@ -7,7 +7,7 @@ Path        x_t = x0 + t eps, t in [.002, 80] (ve-edm; the paper's sigma is our 
 Loss        (rho^2 + sd^2)/(rho sd)^2 |D(x0 + rho eps; rho) - x0|^2, summed over a sample; log rho ~ N(-1.2, 1.2^2).
             D(x; rho) = c_skip x + c_out F(c_in x; c_noise).                                      [eq. 7, 8; table 1]
 Step        churn: rho_h = rho_t (1 + gamma), x_h = alpha_h (x/alpha_t + S_noise sqrt(rho_h^2 - rho_t^2) z);
-            d = u(x_h, h), x' = x_h + (s - h) d, x_s = x_h + (s - h) (d + u(x', s))/2; at sigma_s = 0 only x'.
+            d = u(x_h, h), x' = x_h + (s - h) d, x_s = x_h + (s - h) (d + u(x', s))/2; at s = 0 only x'.
             u = alpha' D + sigma' e is the velocity; on ve-edm u = (x - D)/t.                           [alg. 1, 2]
 Cost        NFE = 2 steps, less one if the grid ends at 0. Order 2. No memory, no ramp-up.
 Exact when  point mass on ve-edm: one step of any size. N(0, sd^2 I): F = 0 is optimal and the loss is 1 per dimension.
@@ -16,6 +16,8 @@ Exact when  point mass on ve-edm: one step of any size. N(0, sd^2 I): F = 0 is o
 Differs     The official grid is 0/0 at one step: here that is [t_max, 0], so x = D(x; t_max). Churn's gamma divides by
             the number of intervals, the last one to 0 included, as in the code. S_noise = 1.003 inflates the marginals
             on purpose: laws of order and exactness are declared at S_noise = 1. Nothing is rounded to stored levels.
+            Where gamma = 0 the code's general sampler still adds the rounding of its level times a draw (1e-6 on VP):
+            here nothing. Its Euler and alpha != 1 forms, and table 1's other columns, come with the solver shelf.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def plan(
 ) -> Plan:
     """Coefficients of every step. churn (S_churn), its range in rho (S_min, S_max) and its noise factor (S_noise): alg. 2.
 
-    The last interval may end at sigma = 0: its second stage does not exist and its coefficients are nan.
+    An interval that ends at 0 has no second stage, as in the code: those coefficients are not used, and not finite where
+    sigma = 0. On a process with a last knot, churn reaches no further than that.
     """
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)
@@ -66,6 +69,7 @@ def plan(
     raised = process.time_of_logsnr(-(rho * (1 + gamma)).log()) if churn > 0 else t
     h = torch.where(gamma > 0, raised, t)
     scale = process.alpha(h) / process.alpha(t) if churn > 0 else torch.ones_like(t)
+    gamma = (process.rho(h) / rho - 1).clamp(min=0)  # as reached: a chain has no level beyond its last knot
     added = process.alpha(h) * rho * (gamma * (2 + gamma)).sqrt() * churn_noise if churn > 0 else torch.zeros_like(t)
 
     def velocity(time: Tensor) -> tuple[Tensor, Tensor]:  # u = growth x + pull D
@@ -87,7 +91,7 @@ def heun_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws)
         x = torch.mul(x, row.scale).add_(draws.normal("churn", x), alpha=row.noise)
     mean_h = model(x, row.t)
     ahead = torch.mul(x, row.euler_x).add_(mean_h, alpha=row.euler_mean)
-    if math.isnan(row.half_x_s) or math.isinf(row.half_x_s):
+    if row.s == 0:
         return ahead, None
     mean_s = model(ahead, row.s)
     end = torch.mul(x, row.half_x).add_(mean_h, alpha=row.half_mean)

@@ -86,17 +86,22 @@ def _times(indices: Tensor) -> Tensor:
 
 
 def uniform_subsequence(steps: int, process: Process) -> Tensor:
-    """Indices 0, k, 2k, .. with k = 1000 // steps, then clean data; steps in 1..1000 (runners/diffusion.py)."""
-    if not 1 <= steps <= TRAINED:
+    """Indices 0, k, 2k, .. with k = 1000 // steps, then clean data; steps in 1..1000 (runners/diffusion.py).
+
+    The first index is k (steps - 1): where steps does not divide 1,000 it lies lower than the official list's.
+    """
+    if steps not in range(1, TRAINED + 1):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
     return _times(torch.arange(steps) * (TRAINED // steps))
 
 
 def quadratic_subsequence(steps: int, process: Process) -> Tensor:
     """Indices int(linspace(0, sqrt(.8 T), steps)^2), then clean data; steps in 1..29 (runners/diffusion.py)."""
-    if not 1 <= steps <= 29:
+    if steps not in range(1, 30):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: the quadratic list repeats index 0 beyond; use the uniform one")
-    roots = torch.linspace(0, (0.8 * TRAINED) ** 0.5, steps, dtype=torch.float64)
+    stop = (0.8 * TRAINED) ** 0.5
+    roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # numpy's rounding: torch's moves 4 lists
+    roots[steps - 1] = stop if steps > 1 else 0
     return _times((roots**2).floor())
 
 

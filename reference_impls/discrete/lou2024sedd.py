@@ -7,17 +7,17 @@ Path        each token jumps alone with rate sigma'(t) Q, Q = 1 pi^T - I; pi uni
             Model: s_l(y) = p_t(x with x^l := y)/p_t(x), [B,L,states], 1 at y = x^l.
 Loss        sigma'(t) sum_l sum_{y != x^l} Q(y -> x^l) [s_l(y) - r log s_l(y) + r (log r - 1)],
             r = P(y | x0^l)/P(x^l | x0^l); t uniform on [1e-3, 1].                                     [thm 3.6; alg. 1]
+            Bound: -log p(x0) <= Int loss dt + KL(P(. | x0, t_max) || prior). On the absorbing graph that KL is infinite
+            (a token is unmasked with chance 1e-3 at t = 1) and omitted, as in the code: strictly, no bound.
 Step        all positions at once, each by one uniform. Euler: P(y) = [y = x] + (t-s) sigma'(t) R(y), R(y) =
             Q(y -> x) s(y) off x, -sum at x. Analytic: P(y) = (exp(-d Q) s)(y) P_d(x | y), d = sigma_t - sigma_s.
             The interval from the last time to 0 is the denoising step: analytic with d = sigma_t, never to a mask.
             Infilling overwrites the given positions before every step and at the end.                 [sec. 4.1, 4.2]
 Cost        NFE = steps + 1 (steps if the grid itself ends at 0). Stochastic; first order in the law for L >= 2.
-Exact when  one token: the analytic step maps p_t to p_s for every interval, and so does Euler on log-linear noise while no
-            weight is negative. Absorbing with log-linear noise: both steps are one, for any s. Exact ratios, p_{t_max}
+Exact when  one token: the analytic step maps p_t to p_s for every interval (Euler too on log-linear noise, while no
+            weight is negative). Absorbing with log-linear noise: both steps are one, for any s. Exact ratios, p_{t_max}
             for prior: the bound is -log p(x0) for each x0. Infilling: absorbing graph, as steps grow; on the uniform
             graph a clean given token is taken for a noisy one, and the conditional stays biased at any number of steps.
-Bound       -log p(x0) <= Int loss dt + KL(P(. | x0, t_max) || prior). Absorbing: that KL is infinite (a token is
-            unmasked with chance 1e-3 at t = 1) and is omitted, as in the code: strictly, the number is no bound.
 Differs     The code draws by an exponential race in float32, here by inverse CDF in float64; negative weights count as
             0 in both. Its reported bound averages over t in [1e-3, 1] only; ours runs from 0. Both omit noise below
             sigma(0), which is 1e-4 on the geometric curve. `scale_by_sigma` exists for absorbing nets alone.

@@ -6,14 +6,17 @@ Path        x_t = (1-t) x0 + t eps (condot): the paper's t is our 1 - t, its vel
             with a floor, std 1 - (1-smin) t, is `floored(smin)`; the VP path is the suite's vp-linear.
 Loss        |u_hat - u|^2 averaged over dimensions, u = alpha' x0 + sigma' eps (= eps - x0 on condot), t uniform.  [eq. 9, 23]
 Step        Euler: x_s = x_t + (s-t) u(x_t, t); midpoint and Heun as in any textbook; u = a x + b D, a = sigma'/sigma,
-            b = alpha' - a alpha. An interval ending at sigma = 0 has no velocity there: Heun takes its Euler step,
-            which lands on D on condot. dopri5: Dormand-Prince 5(4), step size and time of its own for each sample.
+            b = alpha' - a alpha. There is no velocity at sigma = 0: on an interval that ends at 0 Heun takes its Euler
+            step, which lands on D on condot. dopri5: Dormand-Prince 5(4), each sample with its own time and step size.
 Cost        NFE: Euler steps, midpoint 2 steps, Heun 2 steps less one if the grid ends at 0, dopri5 metered.
 Exact when  condot: point masses in one step of any size; Euler is DDIM. One Euler step from t = 1 returns E[x0].
             The likelihood equals the closed log density up to the solver's tolerance.
 Differs     Training times run over [t_min, t_max] of the process (1e-3 .. 1), not (0, 1): u from the mean is 0/0 at
-            t = 0. The official adaptive solver shares one step size over the batch: here each sample has its own, so
-            a batch never changes a sample; dopri5 is therefore a loop of its own. The library's default smin is 0.
+            t = 0. The official adaptive solver (torchdiffeq) shares one step size over the batch, steps beyond the end
+            and interpolates back: here each sample has its own step size and lands on the end, so a batch never changes
+            a sample and nothing is evaluated outside; dopri5 is therefore a loop of its own. Its step control is that
+            of Hairer, Norsett & Wanner, as in SciPy's RK45. The library's smin is 0, and its Heun goes to the end
+            that the network defines; ours has the mean.
 """
 
 from __future__ import annotations
@@ -72,12 +75,12 @@ class Plan(NamedTuple):
 
 
 def plan(grid: Tensor, process: Process, *, place: float, weight: float) -> Plan:
-    """A two-stage Runge-Kutta step with the second stage at t + place (s-t), weighted weight: (0,0) Euler."""
+    """A two-stage Runge-Kutta step with the second stage at t + place (s-t), weighted weight; weight 0 is Euler."""
     t, s = grids.checked(grid)[:-1], grid[1:]
     step, second = s - t, t + place * (s - t)
     a, b = slopes(t, process)
     a_second, b_second = slopes(second, process)
-    usable = torch.isfinite(a_second) & (weight > 0)
+    usable = (second != 0) & (weight > 0)
     share = torch.where(usable, weight, 0.0)
     advance = torch.where(usable, place, 1.0) * step
     nothing = torch.zeros_like(t)
@@ -133,8 +136,9 @@ def _rms(y: Tensor) -> Tensor:
     return y.square().mean(1).sqrt().double()
 
 
+@torch.no_grad()
 def _first_step(field: Field, y: Tensor, slope: Tensor, t: Tensor, span: float, rtol: float, atol: float) -> Tensor:
-    """Starting step size of each row (Hairer, Norsett, Wanner, Solving ODEs I, II.4); costs one evaluation."""
+    """Starting step size of each row (Hairer, Norsett & Wanner, Solving ODEs I, II.4); costs one evaluation."""
     scale = atol + rtol * y.abs()
     size, speed = _rms(y / scale), _rms(slope / scale)
     trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed).clamp(max=abs(span))
@@ -148,31 +152,36 @@ def _first_step(field: Field, y: Tensor, slope: Tensor, t: Tensor, span: float, 
 def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float, atol: float) -> Tensor:
     """dopri5 from start to end with a time and a step size for every row; only unfinished rows are evaluated.
 
-    y [B,d]. Step control: factor .9 err^(-1/5) within [.2, 10]. Raises FloatingPointError if a step size underflows.
+    y [B,d]. Step control (the book's II.4): factor .9 err^(-1/5) within [.2, 10], at most 1 in the step after a rejected
+    one; gradients flow through the states, not through the step sizes. Raises FloatingPointError if a step size
+    underflows, or if the field is not finite.
     """
     y, sign = y.clone(), math.copysign(1.0, end - start)
     t = torch.full((y.shape[0],), start, dtype=torch.float64, device=y.device)
     slope = field(y, t, torch.arange(y.shape[0], device=y.device))
     size = _first_step(field, y, slope, t, end - start, rtol, atol)
     rows = torch.arange(y.shape[0], device=y.device)
+    rejected = torch.zeros_like(rows, dtype=torch.bool)
     while rows.numel():
         left = (end - t[rows]).abs()
         h = torch.minimum(size[rows], left)
-        if (h <= 1e-14 * abs(end - start)).any():
-            raise FloatingPointError(f"dopri5: step size underflow at t = {t[rows][h.argmin()].item():g}; loosen rtol, atol")
+        if not (h > 1e-14 * abs(end - start)).all():
+            where = t[rows][h.argmin()].item()
+            raise FloatingPointError(f"dopri5: step size {h.min().item():g} at t = {where:g}; loosen rtol, atol or mend the model")
         slopes_at, base, signed = [slope[rows]], y[rows], (sign * h).to(y.dtype)[:, None]
         for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
             moved = base + signed * sum(w * k for w, k in zip(weights, slopes_at, strict=True) if w)
             slopes_at.append(field(moved, t[rows] + sign * node * h, rows))
-        error = signed * sum(w * k for w, k in zip(ERROR, slopes_at, strict=True) if w)
-        ratio = _rms(error / (atol + rtol * torch.maximum(base.abs(), moved.abs())))
+        error = signed * sum(w * k.detach() for w, k in zip(ERROR, slopes_at, strict=True) if w)
+        ratio = _rms(error / (atol + rtol * torch.maximum(base.abs(), moved.abs()).detach()))
         good = ratio <= 1
         accepted = rows[good]
         y[accepted], slope[accepted] = moved[good], slopes_at[-1][good]
         t[accepted] = torch.where(h[good] >= left[good], torch.full_like(h[good], end), t[accepted] + sign * h[good])
         factor = (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 10.0)
-        size[rows] = h * torch.where(good, factor, factor.clamp(max=1.0))
-        rows = rows[~((t[rows] == end))]
+        size[rows] = h * torch.where(rejected[rows], factor.clamp(max=1.0), factor)
+        rejected[rows] = ~good
+        rows = rows[t[rows] != end]
     return y
 
 
