@@ -80,6 +80,8 @@ def _imported(tree: ast.Module, module: str, package: bool) -> Iterable[str]:
 def _source(module: str, root: Path) -> tuple[str, tuple[str, ...]]:
     """(sha256 of the module's code, modules of this repository that it imports, its packages included)."""
     path = file_of(module, root)
+    if path is None:
+        raise ModuleNotFoundError(f"module: {module!r} is no file under {root}, expected one of {', '.join(PACKAGES)}")
     source = path.read_text()
     names = set(_imported(ast.parse(source), module, path.name == "__init__.py"))
     names |= {".".join(name.split(".")[:depth]) for name in {*names, module} for depth in range(1, name.count(".") + 1)}

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -26,7 +26,10 @@ def target_parts(name: str) -> dict[str, str]:
     target = problems.target_of(name)
     if isinstance(target, data.Data):
         return {"target": sources_digest("benchmarks.data"), "data": target.digest}
-    parts = {"target": sources_digest(targets.makers()[name].__module__)}
+    maker = targets.makers()[name]
+    while isinstance(maker, partial):
+        maker = maker.func
+    parts = {"target": sources_digest(maker.__module__)}
     behind = problems.data_of(target)
     return parts if behind is None else {**parts, "data": data.digest_of(behind)}
 

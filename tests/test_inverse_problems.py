@@ -113,7 +113,7 @@ def test_posterior_of_atoms_is_the_softmax_of_their_misfits():
 
 
 def test_weighted_atoms_equal_the_mixture_of_their_spikes():
-    """Mean and density from the joint p(x, a_k) with squared distances written out, another alpha and sigma in each row."""
+    """Mean and density from the joint p(x, a_k) with distances written out, each row its own alpha and sigma."""
     atoms, x = laws.normals(1, "atoms", 5, 3).cpu(), laws.normals(2, "x", 4, 3).cpu()
     log_weights = laws.normals(3, "weights", 4, 5).cpu().log_softmax(1)
     alpha, sigma = torch.tensor([[0.9], [0.5], [0.2], [0.7]], **F64), torch.tensor([[0.3], [0.8], [1.0], [0.5]], **F64)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import digests, flow_reference, problems, provenance, suites
 from benchmarks.jobs import Job, UsageError, job
-from reference_impls import catalogue
+from reference_impls import catalogue, targets
 
 GOOD = dict(
     kind="sample", method="song2020ddim.ddim", target="g3", process="vp-linear", grid="lam", steps=20, n=64,
@@ -164,6 +164,13 @@ def test_made_of_names_every_file_that_decides_a_number():
     there = here.model_copy(update={"hardware": "another"})
     assert provenance.made_of(timed, here) != provenance.made_of(timed, there)
     assert provenance.made_of(asked, here) == provenance.made_of(asked, there)
+
+
+@pytest.mark.parametrize("name", targets.makers())
+def test_every_target_knows_what_it_is_made_of(name):
+    assert set(provenance.target_parts(name)) <= {"target", "data"}
+    with pytest.raises(ModuleNotFoundError, match="functools"):
+        digests.sources_digest("functools")
 
 
 # suites

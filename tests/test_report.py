@@ -254,6 +254,10 @@ def test_a_report_of_unchanged_inputs_is_not_made_again(made, monkeypatch, tmp_p
     shutil.copytree(reports, out)
     monkeypatch.setattr(pages, "_write", lambda *_: pytest.fail("it was made again"))
     build(store, out)
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        build(store, out, findings=FINDINGS[:1])
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        build(fill(tmp_path / "store", frechet=4.0), out)
     (out / "song2020ddim.html").write_text("tampered")
     with pytest.raises(pytest.fail.Exception, match="made again"):
         build(store, out)

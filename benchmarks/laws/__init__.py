@@ -15,11 +15,12 @@ from functools import cache
 from typing import Any, Literal
 
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, database=None, max_examples=15, suppress_health_check=list(HealthCheck)
 )
+settings.register_profile("mutants", parent=settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate))
 settings.register_profile("search", parent=settings.get_profile("ci"), derandomize=False, max_examples=300)
 
 Subject = Literal["sampler", "objective", "likelihood", "transform", "process", "grid", "target", "token_process"]

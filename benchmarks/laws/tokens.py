@@ -590,8 +590,11 @@ def _of_objectives(check: Callable[[Any], None], **mutants: Any) -> Law:
     return _law("objective", check, lambda card: is_token(card) and card.minimiser == "ratio", **mutants)
 
 
-def _claims(to: str) -> dict[str, Any]:
-    return {"reduces": (Reduction({}, to),)}
+def _claims_to_be(exact: bool) -> dict[str, Any]:
+    """A false reduction: to the catalogue's first token sampler that is, or is not, exact on a single token."""
+    known = catalogue.samplers().items()
+    twin = next(id for id, card in known if is_token(card) and ("single_token" in card.exact_on) == exact)
+    return {"reduces": (Reduction({}, twin),)}
 
 
 LAWS = (
@@ -627,8 +630,8 @@ LAWS = (
                  writes_to_the_ratio=lambda: specimen(step=_step(_writes_to_the_ratio))),
     _of_samplers(token_samplers_refuse_the_wrong_kind, takes_any_model=lambda: specimen(checks_kind=False)),
     _of_samplers(token_reductions_hold, lambda card: bool(card.reduces),
-                 is_not_the_euler_step=lambda: specimen(**_claims("lou2024sedd.euler")),
-                 skewed=lambda: specimen(weights=_skewed, **_claims("lou2024sedd.analytic"))),
+                 is_not_the_inexact_step=lambda: specimen(**_claims_to_be(exact=False)),
+                 skewed=lambda: specimen(weights=_skewed, **_claims_to_be(exact=True))),
     _of_objectives(one_number_per_sequence, mean_over_the_batch=_loss(_batch_mean)),
     _of_objectives(exact_ratio_is_stationary,
                    inverted_ratio=_loss(_inverted), noise_of_another_time=_loss(_noise_of_another_time)),

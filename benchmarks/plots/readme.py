@@ -1,4 +1,4 @@
-"""The README's plot, from committed records alone: `python -m benchmarks.plots.readme` writes reports/sample/quality.svg."""
+"""The README's plot, from committed records alone: `python -m benchmarks.plots.readme` writes reports/sample/."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def build(
     store: a store or its folder; beside: folders of committed records that are read too. plan: of the suite that was
     run, to say what it left out and why. current: which records count (default: those that today's code would make).
     findings: claims with verdicts (default: all claims, judged by these records). tables_dir: by default `tables` in
-    the store's folder. Where the store has a stages.json (stage -> wall seconds of the last run that did work), the seconds
-    of this report are kept beside it, so that pages that print them can be made again byte for byte.
+    the store's folder. Where the store has a stages.json (stage -> wall seconds of the last run that did work), the
+    seconds of this report are kept beside it, so that pages that print them can be made again byte for byte.
     Nothing is made again while the digest of all inputs and the files are unchanged, unless `again`.
     Raises TooLarge where index.html would exceed 3 MB.
     """

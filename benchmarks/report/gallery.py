@@ -44,7 +44,7 @@ def nearest(images: Tensor, known: Tensor) -> Tensor:
 
 
 def gallery(inputs: Inputs, rows: pd.DataFrame, target: str) -> tuple[Gallery | None, list[str]]:
-    """Strips of the sample records in `rows` (one target and model), and a line for each record that cannot be shown."""
+    """Strips of the sample records in `rows` (one target and model), and a line for each that cannot be shown."""
     from benchmarks import data
 
     records = {record.id: record for record in inputs.records}

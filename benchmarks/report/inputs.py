@@ -34,7 +34,7 @@ def inputs_digest(
     if plan is not None:
         total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
     total["records"] = sorted(_bytes_digest(path) for folder in folders for path in folder.glob("records/*.jsonl"))
-    total["code"] = code_digest(root)
+    total |= {"code": code_digest(root), "store": [folder.name for folder in folders[:1]]}
     return digest(total)
 
 

@@ -79,7 +79,7 @@ def tabled(findings: Sequence[Finding], id: str = "claims-ledger") -> Table:
             Cell(against), Cell(said), Cell(f.paper_number or None), Cell(scaled or None), Cell(why),
         )))  # fmt: skip
     caption = (
-        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies on "
-        "the other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
+        "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies "
+        "on the other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
     )
     return Table(id, "Claims ledger", caption, ("Claim",), columns, tuple(rows))

@@ -1,4 +1,4 @@
-"""Pages from sections: jinja2 with everything escaped, the style sheet inside each page, nothing fetched from anywhere."""
+"""Pages from sections: jinja2 with everything escaped, the style sheet inside, nothing fetched from anywhere."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.plots import figures, style
-from benchmarks.report import papers
+from benchmarks.report import overview, papers, results
 from benchmarks.report.blocks import Section
-from benchmarks.report.sections import Sections
+from benchmarks.report.panels import Panels
 from benchmarks.tables.table import interval
 from benchmarks.tables.views import slug
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from benchmarks.report.inputs import Inputs
     from benchmarks.tables.table import Table
 
+SECTIONS = (  # after the summary, which tells how long these took
+    overview.claims, results.precision, results.quality, results.speed, results.tokens, results.control,
+    results.inverse, results.same_noise, overview.laws, overview.provenance, overview.missing,
+)  # fmt: skip
 FOLDER = Path(__file__).parent / "templates"
 
 
@@ -50,19 +54,20 @@ def _named(theme: str) -> list[tuple[str, str]]:
 
 
 class Pages:
-    """All pages over one set of inputs; the sections are made first, so that their tables can be written before them."""
+    """All pages over one set of inputs; sections come first, so that their tables can be written before them."""
 
     def __init__(self, inputs: Inputs, digest: str):
         self.inputs, self.digest = inputs, digest
         frame = inputs.frame
         self.looks = style.looks(inputs.samplers, {*frame.label, *frame.series})
-        self.sections = Sections(inputs, self.looks)
-        self.shown = self.sections.all()
+        self.panels = Panels(inputs, self.looks)
+        self.failures = overview.failed(self.panels)
+        self.shown = [section(self.panels) for section in SECTIONS]
 
     @property
     def tables(self) -> list[Table]:
         """Of the first page, in order of appearance."""
-        return self.sections.tables
+        return self.panels.tables
 
     def rendered(self) -> dict[str, str]:
         """file name -> page."""
@@ -72,12 +77,12 @@ class Pages:
             "papers": sorted(inputs.papers),
         }  # fmt: skip
         keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
-        shown = [self.sections.summary(), *self.shown]
+        shown = [overview.summary(self.panels, self.failures), *self.shown]
         index = made.get_template("index.html.j2").render(**shared, title="trilemma report", sections=shown, keys=keys)
         pages = {"index.html": index}
         for key, paper in inputs.papers.items():
             pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
-                **shared, title=f"{key} - trilemma", sections=papers.page(paper, self.sections), keys={}, paper=paper
+                **shared, title=f"{key} - trilemma", sections=papers.page(paper, self.panels), keys={}, paper=paper
             )
         return pages
 

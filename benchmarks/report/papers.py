@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.report import declared
 from benchmarks.report.blocks import Claims, Missing, Prose, Section, Shown, Verbatim
 from benchmarks.report.ledger import tabled
-from benchmarks.report.sections import Sections
+from benchmarks.report.panels import Panels
 from benchmarks.tables import kinds, views
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def card_of(text: str) -> tuple[str, list[tuple[str, str]]]:
     return "\n".join(head).strip(), [(label, inspect.cleandoc("\n".join(lines)).rstrip()) for label, lines in parts]
 
 
-def page(paper: Paper, sections: Sections) -> list[Section]:
+def page(paper: Paper, panels: Panels) -> list[Section]:
     """The sections of a paper's page."""
     from reference_impls import catalogue
 
@@ -49,35 +49,35 @@ def page(paper: Paper, sections: Sections) -> list[Section]:
         Section(
             "declares", "What it declares", "Each of these is a law that fails if it is not so.", declared.blocks(paper)
         ),
-        Section("claims", "Claims", "What the paper says, and what these records say of it.", claims(paper, sections)),
+        Section("claims", "Claims", "What the paper says, and what these records say of it.", claims(paper, panels)),
         Section(
             "cells",
             "All its numbers",
             "Every job of this paper in this store, failures included.",
-            numbers(paper, sections),
+            numbers(paper, panels),
         ),
         Section("reproduce", "Reproduce", "The commands that make these records and this page.", [commands(paper)]),
     ]
 
 
-def claims(paper: Paper, sections: Sections) -> list[object]:
-    found = tuple(f for f in sections.inputs.findings if f.of_paper == paper.key)
+def claims(paper: Paper, panels: Panels) -> list[object]:
+    found = tuple(f for f in panels.inputs.findings if f.of_paper == paper.key)
     if not found:
         return [Missing("No claim of this paper was evaluated for this store.")]
     return [Claims(found, tabled(found, f"{paper.key}-claims-ledger"))]
 
 
-def numbers(paper: Paper, sections: Sections) -> list[object]:
-    frame = sections.frame[sections.frame.paper == paper.key]
+def numbers(paper: Paper, panels: Panels) -> list[object]:
+    frame = panels.frame[panels.frame.paper == paper.key]
     if frame.empty:
-        return [Missing(f"No job of this paper is in the store. {sections.why()}")]
+        return [Missing(f"No job of this paper is in the store. {panels.why()}")]
     blocks: list[object] = []
     failed = frame[frame.status != "ok"].drop_duplicates("record")
     said = f"{frame.record.nunique()} records, {len(failed)} of them without a number."
     blocks.append(Prose(said))
     for key, rows in views.settled(frame[frame.kind.isin({"score", "sample"})], ["target", "model"]):
         metrics = sorted(set(rows.metric) - {""})
-        chosen = [sections.named[value] for metric in metrics for value in views.values_of(rows, metric)]
+        chosen = [panels.named[value] for metric in metrics for value in views.values_of(rows, metric)]
         id = views.slug(paper.key, key["target"], key["model"])
         if not chosen:
             chosen = (

@@ -44,8 +44,8 @@ def speeds(rows: pd.DataFrame, id: str, title: str) -> Table:
         made.append(Row((label,), (Cell(nfe), ratio, rate, batch, *others)))
     caption = (
         "One timed cell per method, in alternation with as many bare evaluations of the network (ABBA): the ratio is "
-        "robust to a busy machine, the rate is not, and its bracket carries the ratio's uncertainty alone. Rates at other "
-        "NFE are computed, rate x timed NFE / NFE. n counts pairs."
+        "robust to a busy machine, the rate is not, and its bracket carries the ratio's uncertainty alone. Rates at "
+        "other NFE are computed, rate x timed NFE / NFE. n counts pairs."
     )
     return Table(id, title, caption, ("Method",), columns, tuple(made))
 

@@ -34,6 +34,11 @@ def convolution(inputs: int, outputs: int, kernel: int, generator: Generator, *,
     return _drawn(skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2), generator, silent=silent)
 
 
+def neighbourhood(width: int, reach: int, generator: Generator) -> nn.Module:
+    """A convolution [B,width,L] -> [B,width,L] over `reach` places on either side, zeros beyond the ends."""
+    return _drawn(skip_init(nn.Conv1d, width, width, 2 * reach + 1, padding=reach), generator, silent=False)
+
+
 def table(rows: int, width: int, generator: Generator, *, silent: bool = False) -> nn.Module:
     """An embedding with entries N(0, 1), or zeros."""
     return _drawn(skip_init(nn.Embedding, rows, width), generator, silent=silent)

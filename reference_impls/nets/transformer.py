@@ -1,4 +1,8 @@
-"""A bidirectional token transformer whose layers are modulated by the noise embedding."""
+"""A bidirectional token transformer whose layers are modulated by the noise embedding.
+
+A convolution over near places comes first: on short runs attention alone stays at the letters' frequencies for
+thousands of updates (3.12 nats per character after 500, against 2.45 with it).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from reference_impls.core.types import Time
-from reference_impls.nets.layers import NoiseEmbedding, linear, table, widened
+from reference_impls.nets.layers import NoiseEmbedding, linear, neighbourhood, table, widened
 
 
 class Block(nn.Module):
@@ -41,17 +45,18 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """(tokens [B,L] int64 in 0..states-1, noise embedding [B] or a float) -> [B,L,classes]; zero before training.
 
-    states: token states that may be read (classes, and one more where there is a mask); length: the longest L.
+    states: token states that may be read; classes: outputs per place; length: the longest L; reach: of the convolution.
     """
 
     def __init__(
-        self, generator: Generator, *, states: int, classes: int, length: int = 64, width: int = 96, depth: int = 4,
-        heads: int = 4,
+        self, generator: Generator, *, states: int, classes: int, length: int = 64, width: int = 96, depth: int = 3,
+        heads: int = 4, reach: int = 3,
     ):  # fmt: skip
         super().__init__()
         self.embed = NoiseEmbedding(width, generator)
         self.tokens = table(states, width, generator)
         self.places = table(length, width, generator)
+        self.near = neighbourhood(width, reach, generator)
         self.modulation = linear(width, 6 * width, generator, silent=True)
         self.blocks = nn.ModuleList(Block(width, heads, generator) for _ in range(depth))
         self.leave = linear(width, classes, generator, silent=True)
@@ -59,6 +64,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, embedding: Time) -> Tensor:
         modulation = self.modulation(self.embed(embedding, x.shape[0]))
         hidden = self.tokens(x) + self.places.weight[: x.shape[1]]
+        hidden = hidden + self.near(hidden.transpose(1, 2)).transpose(1, 2)
         for block in self.blocks:
             hidden = block(hidden, modulation)
         return widened(self.leave(functional.layer_norm(hidden, hidden.shape[-1:])))

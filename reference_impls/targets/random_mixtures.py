@@ -7,7 +7,6 @@ direction; all drawn with Philox under the target's number, so that they are the
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
@@ -28,4 +27,6 @@ def random_mixture(number: int) -> Mixture:
     return Mixture(f"gmm-2d-{number:02d}", weights / weights.sum(), draws.normal("means", pairs), covariances)
 
 
-NAMED: dict[str, Callable[[], Mixture]] = {f"gmm-2d-{number:02d}": partial(random_mixture, number) for number in range(COUNT)}
+NAMED: dict[str, Callable[[], Mixture]] = {
+    f"gmm-2d-{number:02d}": lambda number=number: random_mixture(number) for number in range(COUNT)
+}
