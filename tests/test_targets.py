@@ -172,7 +172,7 @@ def test_limits_of_the_denoiser(name):
     assert (blind[0] - x0.mean(0)).abs().max() <= 6 * x0.std(0).max() / math.sqrt(400)
     assert (target.mean(0.5 * x0, 0.5, 1e-6) - x0).abs().max() <= 1e-9
     if name == "digits":
-        assert (blind[0] - target.atoms.mean(0)).abs().max() <= 1e-14
+        assert (blind[0] - target.atoms.mean(0)).abs().max() <= 1e-13  # 897 roundings of 2^-53
 
 
 def test_the_rotation_is_orthogonal_and_pinned():

@@ -60,18 +60,24 @@ def split(panels: Panels, jobs: pd.DataFrame) -> str:
 
 
 def failed(panels: Panels) -> Shown | None:
-    """Every job and score without a number; None where there is none."""
+    """Every job and score without a number, those with one reason together; None where there is none."""
     rows = panels.frame[panels.frame.status != "ok"].drop_duplicates("record")
     if rows.empty:
         return None
-    columns = (Column("status", "Status"), Column("reason", "Reason"))
+    columns = tuple(Column(*names) for names in (
+        ("status", "Status"), ("records", "Records"), ("methods", "Methods"), ("steps", "Steps"), ("reason", "Reason"),
+    ))  # fmt: skip
     made = []
-    for row in rows.sort_values(["status", "kind", "label", "target", "steps"]).itertuples():
-        asked = " ".join(str(part) for part in (row.process, row.grid, views.plain(row.steps, int)) if part)
-        labels = (row.kind, row.label, f"{row.target}, {row.model}", asked, row.metric)
-        made.append(Row(labels, (Cell(status=row.status, record=row.record), Cell(row.reason or "none given"))))
-    caption = "Every job and score that gave no number. They stand as words in the tables below and are never left out."
-    heads = ("Kind", "Method", "Target, model", "Path, grid, steps", "Metric")
+    for key, of in views.settled(rows, ["status", "kind", "target", "model", "metric", "reason"]):
+        steps = ", ".join(str(step) for step in sorted(set(of.steps.dropna())))
+        labels = (key["kind"], f"{key['target']}, {key['model']}", key["metric"])
+        status = Cell(status=key["status"], record=of.record.iloc[0])
+        methods = ", ".join(sorted(set(of.label)))
+        made.append(
+            Row(labels, (status, Cell(len(of)), Cell(methods), Cell(steps), Cell(key["reason"] or "none given")))
+        )
+    caption = "Jobs and scores that gave no number. Each stands as a word in the tables below; none is left out."
+    heads = ("Kind", "Target, model", "Metric")
     return panels.keep(Table("failed", "Failed rows", caption, heads, columns, tuple(made)))
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 COLUMNS = (
     "kind", "paper", "method", "options", "label", "series", "target", "process", "model", "grid", "steps", "nfe",
     "vjps", "metric", "value", "estimate", "low", "high", "n", "blocks", "level", "how", "status", "reason", "seed",
-    "start", "dtype", "net_dtype", "size", "job", "record", "made_of", "seconds", "device", "hardware", "written", "commit",
+    "start", "dtype", "net_dtype", "size", "job", "record", "made_of", "seconds", "device", "hardware", "written",
+    "commit",
 )  # fmt: skip
 NO_SAMPLES = "none"  # what the score of a floor is a score of: the reference itself
 ORDER = ["kind", "target", "process", "model", "label", "grid", "steps", "seed", "size", "metric", "value", "record"]
