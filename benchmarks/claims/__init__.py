@@ -11,9 +11,10 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.statistics import ClaimKind, Direction, Interval, claim_level, verdict
+from benchmarks.statistics import ClaimKind, Direction, Interval, Verdict, claim_level, verdict
 
 if TYPE_CHECKING:
     from benchmarks.jobs import Job
@@ -24,7 +25,11 @@ Grade = Literal["E", "A", "S", "C"]
 
 
 class Missing(Exception):
-    """A claim cannot be judged from these records; the message says which job is missing or failed."""
+    """A claim cannot be judged from these records; the message says which of its jobs failed."""
+
+
+class NotRun(Missing):
+    """A job of the claim has no record here: nothing was tried, so nothing is out of reach."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,7 @@ class Evidence:
 
     def _good(self, record: Record | None, what: str) -> Record:
         if record is None:
-            raise Missing(f"{what}: no record; `trilemma run default` and, where networks are trained, `trilemma run claims`")
+            raise NotRun(f"not run here: {what}; `trilemma bench default` runs it, or `trilemma bench claims` where networks are trained")
         if record.status != "ok":
             raise Missing(f"{what}: {record.status}, {record.reason}")
         self.used[record.id] = record
@@ -137,31 +142,40 @@ def _by_job(store: Store) -> tuple[dict[str, Record], dict[tuple[str, str], Reco
     return samples, scores, dated
 
 
-def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, Record], dated: Iterable[str]) -> Finding:
-    from benchmarks.report.ledger import Finding
-
+def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, Record], dated: set[str]) -> Finding:
     siblings = len(of_paper(claim.paper))
     evidence = Evidence(claim_level(siblings), samples, scores)
     found, missing = None, claim.missing
     if missing is None:
         try:
             found = claim.judge(evidence)
+        except NotRun as reason:
+            return _described(claim, Verdict("inconclusive", str(reason)))
         except Missing as reason:
             missing = str(reason)
     outcome = verdict(
         found, kind=claim.kind, claims_of_paper=siblings, direction=claim.direction, margin=claim.margin, missing=missing
     )
+    return _described(claim, outcome, found, evidence.used, {id for id in evidence.used if id in dated})
+
+
+def _described(
+    claim: Claim, outcome: Verdict, found: Interval | float | None = None, used: Mapping[str, Record] = MappingProxyType({}),
+    dated: Iterable[str] = (),
+) -> Finding:  # fmt: skip
+    from benchmarks.report.ledger import Finding
+
     number = dict(estimate=float(found)) if isinstance(found, float) else {}
     if isinstance(found, Interval):
         number = dict(
             estimate=found.estimate, low=found.low, high=found.high, level=found.level, n=found.n, method=found.method
         )
-    old = [record for id, record in evidence.used.items() if id in set(dated)]
+    old = [used[id] for id in dated]
     return Finding(
         key=claim.key, says=claim.says, outcome=outcome.outcome, why=outcome.why, paper=claim.paper, locus=claim.locus,
         kind=claim.kind, grade=claim.evidence, paper_number=claim.paper_number, scaled=claim.scaled,
         transfer=claim.transfer, estimand=claim.estimand, direction=claim.direction, margin=claim.margin,
-        settles=outcome.settles, records=tuple(sorted(evidence.used)),
+        settles=outcome.settles, records=tuple(sorted(used)),
         made=max((record.written for record in old), default=""),
         commit=", ".join(sorted({record.commit[:10] for record in old})), **number,
     )  # fmt: skip
