@@ -161,18 +161,23 @@ class Pool:
         if not waiting:
             return answered
         self.settings.watcher.begin(stage, len(waiting))
-        free = min(workers, len(waiting))
-        while waiting or any(worker.task for worker in self.workers):
-            while len(self.workers) < free and waiting:
-                self.workers.append(Worker(self.settings))
-            for worker in self.workers[:free]:
-                if worker.ready and worker.task is None and waiting:
-                    worker.give(waiting.popleft())
-            for task, reply in self._listen():
+        try:
+            for task, reply in self._answers(waiting, min(workers, len(waiting))):
                 answered.append((task, reply))
                 self.settings.watcher.done(task, reply)
-        self.settings.watcher.end()
+        finally:  # an interrupted run gives the terminal back
+            self.settings.watcher.end()
         return answered
+
+    def _answers(self, waiting: deque[Task], most: int) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """Hand out tasks to at most `most` workers until each has its reply."""
+        while waiting or any(worker.task for worker in self.workers):
+            while len(self.workers) < most and waiting:
+                self.workers.append(Worker(self.settings))
+            for worker in self.workers[:most]:
+                if worker.ready and worker.task is None and waiting:
+                    worker.give(waiting.popleft())
+            yield from self._listen()
 
     def _listen(self) -> Iterator[tuple[Task, dict[str, Any]]]:
         """What came within a fifth of a second; the dead and the overdue are buried, and what they had is answered."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.laws.accuracy import relative_variance_error
 from reference_impls import catalogue, targets
 from reference_impls.continuous import ho2020ddpm as ddpm
-from reference_impls.core import process
+from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, expand
 
@@ -148,6 +148,60 @@ def test_respacing_with_every_knot_is_the_chain_itself():
     kept = torch.cumprod(1 - process.linear_betas(), 0).flip(0)[(1000 - 1000 * few[:-1]).round().long()]
     torch.testing.assert_close(CHAIN.alpha(few[:-1]) ** 2, kept, rtol=1e-12, atol=0)
     assert few[0] == 1 and few[-2] == 1e-3 and few[-1] == 0
+
+
+def test_even_subsequence_is_the_published_one():
+    """Corrections of the card: each accumulated sum is rounded, half to even (respace.py); one step is the last knot."""
+
+    def indices(steps):
+        return (1000 * ddpm.even_subsequence(steps, CHAIN)[:-1] - 1).round().long().flip(0).tolist()
+
+    assert indices(5) == [0, 250, 500, 749, 999]
+    assert indices(7) == [0, 166, 333, 500, 666, 832, 999]
+    assert indices(1) == [999]
+    for bad in (0, 1001, 2.5):
+        with pytest.raises(grids.BadGrid, match=f"steps: {bad!r}, expected 1..1000"):
+            ddpm.even_subsequence(bad, CHAIN)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_sampler_is_algorithm_two(large):
+    """x_{t-1} = (x_t - beta_t eps/sqrt(1 - abar_t))/sqrt(a_t) + sqrt(v_t) z, z = 0 at the end, on a strided chain."""
+    indices = [1000, 700, 350, 20, 1]
+    bar = torch.cumprod(1 - process.linear_betas(), 0)
+    model, draws = targets.exact(targets.named("g3"), CHAIN), Philox(4, 3)
+    x = start = torch.tensor([[0.3], [-1.1], [2.0]], dtype=torch.float64)
+    for i, index in enumerate(indices):
+        here, before = bar[index - 1], bar[indices[i + 1] - 1] if i + 1 < len(indices) else torch.tensor(1.0).double()
+        beta = 1 - here / before
+        eps = (x - here.sqrt() * model(x, index / 1000)) / (1 - here).sqrt()
+        x = (x - beta / (1 - here).sqrt() * eps) / (1 - beta).sqrt()
+        if i + 1 < len(indices):
+            variance = beta if large else beta * (1 - before) / (1 - here)
+            x = x + variance.sqrt() * draws.at(i).normal("step", x)
+    grid = torch.tensor([*indices, 0], dtype=torch.float64) / 1000
+    found = ddpm.sample(model, start, grid, process=CHAIN, draws=draws, large=large)
+    torch.testing.assert_close(found.x, x, rtol=1e-11, atol=1e-11)
+    assert found.nfe == 5
+
+
+def test_bound_loss_keeps_its_digits_in_float32():
+    """Near the optimum the terms cancel: what does not depend on the state is computed in float64."""
+    x0 = torch.full((2, 1), 0.5, dtype=torch.float64)
+    t, noise = torch.tensor([0.5, 1.0], dtype=torch.float64), torch.zeros_like(x0)
+    near = Predictor("mean", lambda x, _: torch.full_like(x, 0.501))
+    for large in (False, True):
+        exact = ddpm.bound_loss(near, x0, t, noise, process=CHAIN, large=large)
+        found = ddpm.bound_loss(near, x0.float(), t, noise.float(), process=CHAIN, large=large)
+        torch.testing.assert_close(found.double(), exact, rtol=1e-3, atol=0)
+
+
+def test_times_are_the_knots():
+    """Uniform over 1/1000 .. 1, for the bound from 2/1000."""
+    u = torch.tensor([1e-9, 0.4995, 0.5005, 1 - 1e-9], dtype=torch.float64)
+    expected = torch.tensor([[0.001, 0.5, 0.501, 1.0], [0.002, 0.501, 0.501, 1.0]], dtype=torch.float64)
+    found = [objective.times(u, CHAIN) for objective in ddpm.PAPER.objectives]
+    torch.testing.assert_close(torch.stack(found), expected, rtol=1e-14, atol=0)
 
 
 def test_clip_holds_the_mean_inside():

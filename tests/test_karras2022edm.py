@@ -117,6 +117,68 @@ def test_variance_error_is_second_order_for_fixed_churn_and_first_for_fixed_gamm
     assert math.log2(per_step[1] / per_step[2]) < 1.4
 
 
+@pytest.mark.parametrize("options", [{}, {"churn": 3.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}])
+def test_sampler_is_algorithm_two(options):
+    """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels, Euler to 0."""
+    levels, draws, model = grids.power_to_zero(7.0)(6, VE).tolist(), Philox(4, 5), exact_model(VE)
+    x = start = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    for i in range(6):
+        t, s = levels[i : i + 2]
+        gamma = min(options.get("churn", 0) / 6, math.sqrt(2) - 1) if 0.05 <= t <= 50 else 0
+        h = t + gamma * t
+        if gamma:
+            x = x + math.sqrt(h**2 - t**2) * options["churn_noise"] * draws.at(i).normal("churn", x)
+        d = (x - model(x, h)) / h
+        ahead = x + (s - h) * d
+        x = ahead if s == 0 else x + (s - h) * (d / 2 + (ahead - model(ahead, s)) / s / 2)
+    found = edm.sample(model, start, grids.power_to_zero(7.0)(6, VE), process=VE, draws=draws, **options)
+    torch.testing.assert_close(found.x, x, rtol=1e-11, atol=1e-11)
+    assert found.nfe == 11
+
+
+@pytest.mark.parametrize("name", ["vp-linear", "condot", "subvp"])
+def test_general_form_is_heun_on_the_velocity(name):
+    """x_h + (s - h) (u + u')/2 with u = alpha' D + sigma' e on any path (the paper's eq. 4 with s(t) = alpha)."""
+    path = process.named(name)
+
+    def u(x, t):
+        mean, (alpha_rate, sigma_rate) = exact_model(path)(x, t), path.rates(t)
+        return alpha_rate * mean + sigma_rate * (x - path.alpha(t) * mean) / path.sigma(t)
+
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    ahead = x - 0.3 * u(x, 0.7)
+    grid = torch.tensor([0.7, 0.4], dtype=torch.float64)
+    found = edm.sample(exact_model(path), x, grid, process=path, draws=Silence())
+    torch.testing.assert_close(found.x, x - 0.15 * (u(x, 0.7) + u(ahead, 0.4)), rtol=1e-12, atol=1e-12)
+    assert found.nfe == 2
+
+
+@pytest.mark.parametrize("name", ["ve-edm", "condot", "vp-linear", "discrete-linear", "cosine", "ve-geo"])
+def test_the_interval_to_zero_has_one_evaluation_on_every_path(name):
+    """The declared cost holds whether or not sigma(0) = 0."""
+    path = process.named(name)
+    grid = torch.linspace(path.t_max, 0, 4, dtype=torch.float64)
+    x = torch.ones(1, 1, dtype=torch.float64)
+    assert edm.sample(exact_model(path), x, grid, process=path, draws=Silence()).nfe == edm.evaluations(grid) == 5
+
+
+def test_churn_stops_at_the_last_knot_of_a_chain():
+    """There is no level above it: the first step adds no noise, the others map the marginal up exactly."""
+    chain = process.named("discrete-linear").between(1e-3, 1.0)
+    grid = grids.uniform_lam(6, chain)
+    rows = edm.plan(grid, chain, churn=3.0)
+    assert rows.t[0] == 1 and rows.noise[0] == 0 and rows.scale[0] == 1
+    after = chain.alpha(rows.t) ** 2 + chain.sigma(rows.t) ** 2
+    before = chain.alpha(grid[:-1]) ** 2 + chain.sigma(grid[:-1]) ** 2
+    torch.testing.assert_close(rows.scale**2 * before + rows.noise**2, after, rtol=1e-9, atol=0)
+    assert (rows.noise[1:] > 0).all()
+
+
+def test_published_stochastic_setting():
+    """README: S_churn 40, S_min .05, S_max 50, S_noise 1.003."""
+    assert CHURN.sample.keywords == {"churn": 40.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}
+
+
 def test_scale_equivariance():
     """Invariant 6: data k x0 on a grid times k returns k x."""
     g3, k = targets.named("g3"), 3.0

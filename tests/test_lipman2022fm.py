@@ -76,7 +76,7 @@ def test_marginal_and_conditional_objectives_have_one_gradient():
         torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["condot", "vp-linear", "subvp"])
+@pytest.mark.parametrize("name", ["condot", "vp-linear", "subvp", "ve-geo"])
 def test_likelihood_is_the_closed_density(name):
     """Invariant 4: exact divergence on a target whose p_T equals the prior up to the mismatch that is computed here."""
     path = process.named(name).between(1e-3, 1.0)
@@ -86,7 +86,8 @@ def test_likelihood_is_the_closed_density(name):
     alpha_s, sigma_s = path.alpha(path.t_min), path.sigma(path.t_min)
     alpha_t, sigma_t = path.alpha(path.t_max), path.sigma(path.t_max)
     start = G3.flow(x, alpha_s, sigma_s, alpha_t, sigma_t)
-    mismatch = -0.5 * start[:, 0] ** 2 - 0.5 * math.log(2 * math.pi) - G3.log_prob(start, alpha_t, sigma_t)
+    prior = torch.distributions.Normal(0.0, path.prior_std).log_prob(start[:, 0])
+    mismatch = prior - G3.log_prob(start, alpha_t, sigma_t)
     expected = G3.log_prob(x, alpha_s, sigma_s) + mismatch
     assert (found - expected).abs().max().item() < 1e-6
 
@@ -199,6 +200,94 @@ def test_dopri5_meets_its_tolerance_and_counts_by_row():
     assert costs == sorted(costs) and errors == sorted(errors, reverse=True)
     single = fm.dopri5(exact_model(path), x[:1], grids.uniform_t(1, path), process=path, draws=Silence())
     assert (single.nfe - 2) % 6 == 0
+
+
+SCIPY = {  # start: (evaluations, end) of scipy 1.17.1's integrate.RK45, condot 1 -> .001, rtol = atol = 1e-5
+    -1.5: (50, -1.4275474871516964),
+    -0.25: (62, 0.24840100353760264),
+    0.75: (50, 0.9792840089775168),
+    2.0: (44, 2.031883661945322),
+}
+
+
+def test_dopri5_takes_the_steps_of_scipy():
+    """Start-up, accepted and rejected steps: same evaluations and same end, alone and with all rows in one batch."""
+    path = CONDOT.between(1e-3, 1.0)
+    grid = grids.uniform_t(1, path)
+    x = torch.tensor(list(SCIPY), dtype=torch.float64)[:, None]
+    ends = torch.tensor([end for _, end in SCIPY.values()], dtype=torch.float64)[:, None]
+    together = fm.dopri5(exact_model(path), x, grid, process=path, draws=Silence())
+    torch.testing.assert_close(together.x, ends, rtol=1e-10, atol=1e-10)
+    assert together.nfe == sum(nfe for nfe, _ in SCIPY.values()) / len(SCIPY)
+    for row, (nfe, _) in zip(x, SCIPY.values(), strict=True):
+        assert fm.dopri5(exact_model(path), row[None], grid, process=path, draws=Silence()).nfe == nfe
+
+
+def test_dopri5_names_the_time_where_the_model_breaks():
+    path = CONDOT.between(1e-3, 1.0)
+    broken = Predictor("mean", lambda x, t: x * torch.where(t < 0.5, math.nan, 1.0)[:, None])
+    with pytest.raises(FloatingPointError, match="dopri5: step size nan at t = 0.[5-9]"):
+        fm.dopri5(broken, torch.ones(2, 1, dtype=torch.float64), grids.uniform_t(1, path), process=path, draws=Silence())
+
+
+def test_gradients_flow_through_the_adaptive_solver():
+    """d x_end / d x_start is the derivative of the flow map, to the solver's tolerance."""
+    path = CONDOT.between(0.02, 0.98)
+    x = torch.linspace(-1, 1, 4, dtype=torch.float64)[:, None].requires_grad_()
+    options = {"rtol": 1e-9, "atol": 1e-9}
+    end = fm.dopri5(exact_model(path), x, grids.uniform_t(1, path), process=path, draws=Silence(), **options).x
+    found = torch.autograd.grad(end.sum(), x)[0]
+    ends = [path.alpha(t) if f == "a" else path.sigma(t) for t in (0.98, 0.02) for f in "as"]
+    with torch.no_grad():
+        expected = (G3.flow(x + 1e-5, *ends) - G3.flow(x - 1e-5, *ends)) / 2e-5
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["condot", "vp-linear"])
+def test_fixed_steps_are_the_textbook_ones(name):
+    """Euler, explicit midpoint and Heun on the velocity, written out for one step of -.3."""
+    path, grid = process.named(name), torch.tensor([0.7, 0.4], dtype=torch.float64)
+    u, x = velocity_of(G3, path), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    slope = u(x, 0.7)
+    ends = {
+        fm.euler: (x - 0.3 * slope, 1),
+        fm.midpoint: (x - 0.3 * u(x - 0.15 * slope, 0.55), 2),
+        fm.heun: (x - 0.15 * (slope + u(x - 0.3 * slope, 0.4)), 2),
+    }
+    for sample, (end, nfe) in ends.items():
+        found = sample(exact_model(path), x, grid, process=path, draws=Silence())
+        torch.testing.assert_close(found.x, end, rtol=1e-12, atol=1e-12)
+        assert found.nfe == nfe
+
+
+@pytest.mark.parametrize("name", ["condot", "vp-linear", "discrete-linear", "cosine", "ve-geo"])
+def test_heun_s_interval_to_zero_has_one_evaluation_on_every_path(name):
+    """The declared cost holds whether or not sigma(0) = 0."""
+    path = process.named(name)
+    grid = torch.linspace(path.t_max, 0, 4, dtype=torch.float64)
+    x = torch.ones(1, 1, dtype=torch.float64)
+    card = catalogue.samplers()["lipman2022fm.heun"]
+    assert card.sample(exact_model(path), x, grid, process=path, draws=Silence()).nfe == card.nfe(grid) == 5
+
+
+@pytest.mark.parametrize("name", ["condot", "vp-linear", "ve-geo"])
+def test_loss_is_the_error_of_the_velocity(name):
+    """|u_hat - (alpha' x0 + sigma' eps)|^2, mean over dimensions, with u_hat = alpha' D + sigma' e."""
+    path = process.named(name)
+    x0, noise = (Philox(3, 4).normal(tag, torch.empty(4, 3, dtype=torch.float64)) for tag in ("x0", "noise"))
+    t = torch.tensor([0.1, 0.4, 0.7, 0.95], dtype=torch.float64)
+    found = fm.loss(Predictor("mean", lambda x, _: 0.3 * x), x0, t, noise, process=path)
+    for i, at in enumerate(t.tolist()):
+        alpha, sigma, (alpha_rate, sigma_rate) = path.alpha(at), path.sigma(at), path.rates(at)
+        x = alpha * x0[i] + sigma * noise[i]
+        e = (x - alpha * 0.3 * x) / sigma
+        error = alpha_rate * (0.3 * x - x0[i]) + sigma_rate * (e - noise[i])
+        assert found[i].item() == pytest.approx(error.square().mean().item(), rel=1e-11)
+
+
+def test_training_times_are_uniform():
+    u = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
+    assert fm.uniform_times(u, CONDOT.between(0.2, 0.6)).tolist() == pytest.approx([0.2, 0.3, 0.6])
 
 
 def test_dopri5_tableau_is_consistent():

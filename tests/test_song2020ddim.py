@@ -77,6 +77,47 @@ def test_variance_errors_of_the_card():
     assert found == pytest.approx([-0.28, -0.010], rel=0.03)
 
 
+@given(times, st.sampled_from(["vp-linear", "condot", "ve-edm", "cosine"]))
+def test_deterministic_step_is_euler_on_the_rho_ode(pair, name):
+    """Invariant 3: d(x/alpha)/d rho = e, so x_s/alpha_s = x_t/alpha_t + (rho_s - rho_t) e; on ve-edm it is Euler in t."""
+    path, (t, s) = process.named(name), pair
+    x = torch.tensor([[1.7], [-0.2]], dtype=torch.float64)
+    e = (x - path.alpha(t) * exact_model(path)(x, t)) / path.sigma(t)
+    grid = torch.tensor(pair, dtype=torch.float64)
+    found = ddim.sample(exact_model(path), x, grid, process=path, draws=Silence()).x
+    expected = path.alpha(s) * (x / path.alpha(t) + (path.rho(s) - path.rho(t)) * e)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    if name in ("ve-edm", "condot"):
+        euler = catalogue.samplers()["lipman2022fm.euler"].sample(exact_model(path), x, grid, process=path, draws=Silence()).x
+        torch.testing.assert_close(found, euler, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+def test_sampler_is_equation_twelve(eta):
+    """Two steps and the landing, in the paper's letters, with the noise of each step at its own address."""
+    a, model, draws = [VP.alpha(t) ** 2 for t in (0.9, 0.5, 0.2)], exact_model(VP), Philox(4, 2)
+    x = start = torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+    for i, t in enumerate((0.9, 0.5)):
+        e = (x - math.sqrt(a[i]) * model(x, t)) / math.sqrt(1 - a[i])
+        s = eta * math.sqrt((1 - a[i + 1]) / (1 - a[i])) * math.sqrt(1 - a[i] / a[i + 1])
+        x = math.sqrt(a[i + 1]) * (x - math.sqrt(1 - a[i]) * e) / math.sqrt(a[i]) + math.sqrt(1 - a[i + 1] - s**2) * e
+        x = x + s * draws.at(i).normal("step", x)
+    grid = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    found = ddim.sample(model, start, grid, process=VP, draws=draws, eta=eta).x
+    torch.testing.assert_close(found, x, rtol=1e-11, atol=1e-11)
+
+
+@given(times, st.sampled_from(["vp-linear", "condot", "ve-edm"]))
+def test_inversion_is_equation_fourteen(pair, name):
+    """x_t/alpha_t = x_s/alpha_s + (rho_t - rho_s) e(x_s, s): the rho-ODE's Euler step upwards, evaluated at s."""
+    path, (t, s) = process.named(name), pair
+    x = torch.tensor([[1.7], [-0.2]], dtype=torch.float64)
+    e = (x - path.alpha(s) * exact_model(path)(x, s)) / path.sigma(s)
+    found = ddim.invert(exact_model(path), x, torch.tensor(pair, dtype=torch.float64), process=path, draws=Silence()).x
+    expected = path.alpha(t) * (x / path.alpha(s) + (path.rho(t) - path.rho(s)) * e)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def round_trip_error(steps: int, model: Predictor) -> float:
     grid = grids.uniform_lam(steps, VP)
     x = torch.linspace(-1.5, 1.5, 9, dtype=torch.float64)[:, None]
@@ -108,7 +149,13 @@ def test_subsequences_are_the_published_indices():
 
     assert indices(ddim.uniform_subsequence(10, chain)) == list(range(0, 1000, 100))
     assert indices(ddim.quadratic_subsequence(10, chain)) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]
+    assert indices(ddim.quadratic_subsequence(16, chain))[-4:] == [511, 600, 696, 800]  # int() of numpy's rounding
+    assert indices(ddim.uniform_subsequence(3, chain)) == [0, 333, 666]  # the official list goes on to 999
+    assert indices(ddim.uniform_subsequence(1, chain)) == indices(ddim.quadratic_subsequence(1, chain)) == [0]
     assert CARD.grid(10, chain)[-1] == 0
+    for bad in (0, 1001, 2.5):
+        with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
+            ddim.uniform_subsequence(bad, chain)
     for bad in (0, 30):
         with pytest.raises(grids.BadGrid, match="1..29"):
             ddim.quadratic_subsequence(bad, chain)

@@ -1,0 +1,113 @@
+"""The ledger: every claim is frozen and askable, verdicts follow from records alone, and what is missing is said."""
+
+import math
+
+import pytest
+
+from benchmarks import claims, metrics
+from benchmarks.claims import Claim, Evidence, Missing, NotRun, paired_over
+from benchmarks.jobs import Job, job
+from benchmarks.records import Record, Score, Store
+from benchmarks.run import record_of
+from benchmarks.statistics import EQUALITIES, Interval, claim_level
+from reference_impls import catalogue
+
+CLAIMS = list(claims.claims().values())
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.key)
+def test_a_claim_is_frozen_and_can_be_asked(claim):
+    assert claim.paper in catalogue.papers()
+    assert claim.says.endswith(".") and claim.locus and claim.estimand
+    assert (claim.direction == "within") == (claim.kind in EQUALITIES)
+    assert claim.missing or (claim.jobs() and claim.judge)
+    for name in claim.metrics:
+        metrics.named(name)
+    for each in claim.jobs():
+        assert job(**each.asked) == each, "every job passes the checks of a user's job"
+
+
+def asked(seed: int) -> Job:
+    return job(kind="sample", method="song2020ddim.ddim", target="g3", process="ve-edm", grid="lam", steps=4, n=20, shards=10,
+               seed=seed, start="exact")  # fmt: skip
+
+
+def answered(each: Job, value: float | None, status: str = "ok") -> tuple[Record, Record]:
+    """A sample record and its score by flow_error."""
+    sample = record_of(each, "cpu", status="ok", reason="", values={"nfe": 4.0}, made_of={"method": "x"}, seconds=0.0)
+    score = Score(metric="flow_error", samples=sample.samples_digest)
+    values = {} if value is None else {"flow_error": value}
+    reason = "" if status == "ok" else "it broke"
+    return sample, record_of(
+        each, "cpu", status=status, reason=reason, values=values, score=score, made_of={"metric": "x"}, seconds=0.0
+    )
+
+
+def evidence(values: dict[int, float | None], status: str = "ok") -> Evidence:
+    records = {seed: answered(asked(seed), value, status) for seed, value in values.items()}
+    samples = {pair[0].job.id: pair[0] for pair in records.values()}
+    scores = {(pair[1].job.id, "flow_error"): pair[1] for pair in records.values()}
+    return Evidence(claim_level(2), samples, scores)
+
+
+def test_evidence_reads_scores_and_the_jobs_own_values():
+    found = evidence({0: 0.25})
+    assert found.number(asked(0), "flow_error") == 0.25
+    assert found.number(asked(0), "nfe") == 4.0
+    assert len(found.used) == 2
+
+
+def test_what_is_missing_is_said():
+    with pytest.raises(NotRun, match="not run here: flow_error of sample song2020ddim.ddim"):
+        evidence({0: 0.25}).value(asked(1), "flow_error")
+    with pytest.raises(Missing, match="it broke"):
+        evidence({0: None}, "failed").value(asked(0), "flow_error")
+
+
+def test_paired_differences_use_the_level_of_the_paper():
+    found = evidence({seed: 0.1 + 0.01 * seed for seed in range(6)})
+    ours, theirs = [asked(s) for s in (3, 4, 5)], [asked(s) for s in (0, 1, 2)]
+    interval = paired_over(found, "flow_error", ours, theirs)
+    assert interval.estimate == pytest.approx(0.03) and interval.level == claim_level(2) == 0.975
+    logs = paired_over(found, "flow_error", ours, theirs, change=math.log)
+    assert logs.low < logs.estimate < logs.high
+
+
+def one(judge, **fields) -> Claim:
+    return Claim(key="song2020ddim/test", says="It holds.", locus="here", kind="ranking", evidence="A", estimand="x",
+                 jobs=lambda: [asked(0)], judge=judge, **fields)  # fmt: skip
+
+
+def interval(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, n=20, level=0.999, method="t over seeds", blocks=10)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "outcome"),
+    [((0.1, 0.3), "reproduced"), ((-0.3, -0.1), "refuted here"), ((-0.1, 0.3), "inconclusive")],
+)
+def test_verdicts_follow_the_interval(bounds, outcome):
+    finding = claims._finding(one(lambda _: interval(*bounds)), {}, {}, set())
+    assert finding.outcome == outcome and (finding.low, finding.high) == bounds and finding.n == 20
+
+
+def test_a_failed_job_is_out_of_reach_and_an_unrun_one_is_not():
+    found = evidence({0: None}, "failed")
+    claim = one(lambda e: e.value(asked(0), "flow_error"))
+    assert claims._finding(claim, found.samples, found.scores, set()).outcome == "out of reach here"
+    unrun = claims._finding(claim, {}, {}, set())
+    assert unrun.outcome == "inconclusive" and unrun.why.startswith("not run here")
+
+
+def test_an_empty_store_leaves_every_claim_unrun(tmp_path):
+    findings = claims.judge(Store(tmp_path))
+    assert [finding.key for finding in findings] == [claim.key for claim in CLAIMS]
+    assert all(finding.outcome in ("inconclusive", "out of reach here") for finding in findings)
+
+
+def test_dated_records_answer_with_their_date_and_commit():
+    found = evidence({0: 0.25})
+    old = {record.id for record in (*found.samples.values(), *found.scores.values())}
+    finding = claims._finding(one(lambda e: float(e.number(asked(0), "flow_error"))), found.samples, found.scores, old)
+    assert finding.made and finding.commit
+    assert not claims._finding(one(lambda e: 1.0), {}, {}, set()).made
