@@ -7,9 +7,11 @@ have the size and sha256 of the lock. Only safetensors are read: nothing is unpi
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -222,19 +224,27 @@ def _verdict(pinned: Entry) -> Verdict:
 def _written(file: Path, content: bytes) -> None:
     """Replace a file at once: a reader sees the old or the new content, never a part."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_bytes(content)
-    os.replace(part, file)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as part:
+        part.write(content)
+    os.chmod(part.name, 0o644)
+    os.replace(part.name, file)
 
 
 def pin(new: Entry) -> None:
-    """Write an entry to the lock in place of the one of the same name; entries stand in the order of names."""
-    held = entries() | {new.name: new}
-    rows = []
-    for name in sorted(held):
-        fields = {key: value for key, value in asdict(held[name]).items() if value != ""}
-        rows.append("[[checkpoint]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items()))
-    _written(LOCK, (LOCK_HEAD + "\n" + "\n".join(rows)).encode())
+    """Write an entry to the lock in place of the one of the same name; entries stand in the order of names.
+
+    Trainings that end at the same moment wait for each other, so that none loses its entry.
+    """
+    guard = cache_folder() / "pin.guard"
+    guard.parent.mkdir(parents=True, exist_ok=True)
+    with guard.open("w") as held_open:
+        fcntl.flock(held_open, fcntl.LOCK_EX)
+        held = entries() | {new.name: new}
+        rows = []
+        for name in sorted(held):
+            fields = {key: value for key, value in asdict(held[name]).items() if value != ""}
+            rows.append("[[checkpoint]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items()))
+        _written(LOCK, (LOCK_HEAD + "\n" + "\n".join(rows)).encode())
 
 
 def split_name(name: str) -> tuple[str, int]:
