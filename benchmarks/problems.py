@@ -171,6 +171,7 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
             raise UsageError(str(error)) from None
 
 
+@cache
 def recipe_of(model: str) -> recipes.Recipe:
     """The recipe of a checkpoint that is in the lock, or that could be: a recipe's name or recipe@seed."""
     try:

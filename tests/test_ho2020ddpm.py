@@ -205,8 +205,21 @@ def test_times_are_the_knots():
 
 
 def test_clip_holds_the_mean_inside():
+    """As in the official sampler, on both sides; a mean inside is left alone."""
     grid = ddpm.even_subsequence(3, CHAIN)
-    far = Predictor("mean", lambda x, t: torch.full_like(x, 7.0))
     x = torch.zeros(2, 1, dtype=torch.float64)
-    end = ddpm.sample(far, x, grid, process=CHAIN, draws=Philox(0, 2), clip=1.0).x
-    torch.testing.assert_close(end, torch.ones_like(end), rtol=1e-12, atol=0)
+    for mean, end in ((7.0, 1.0), (-7.0, -1.0), (-0.3, -0.3)):
+        model = Predictor("mean", lambda x, t, mean=mean: torch.full_like(x, mean))
+        found = ddpm.sample(model, x, grid, process=CHAIN, draws=Philox(0, 2), clip=1.0).x
+        torch.testing.assert_close(found, torch.full_like(x, end), rtol=1e-12, atol=0)
+
+
+def test_simple_loss_is_the_mean_squared_error_of_eps():
+    """Equation 14 by hand, averaged over the dimensions of a sample."""
+    x0, noise = (Philox(3, 3).normal(tag, torch.empty(3, 2, 2, dtype=torch.float64)) for tag in ("x0", "noise"))
+    t = torch.tensor([1, 300, 1000], dtype=torch.float64) / 1000
+    found = ddpm.simple_loss(Predictor("mean", lambda x, _: 0.3 * x), x0, t, noise, process=CHAIN)
+    for i, at in enumerate(t.tolist()):
+        x = CHAIN.alpha(at) * x0[i] + CHAIN.sigma(at) * noise[i]
+        eps = (x - CHAIN.alpha(at) * 0.3 * x) / CHAIN.sigma(at)
+        assert found[i].item() == pytest.approx((eps - noise[i]).square().mean().item(), rel=1e-11)

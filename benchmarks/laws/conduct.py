@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.laws import Law, device
 from benchmarks.laws.specimens import SQRT2, around, rows, sample, sampler, scaled, step
 from reference_impls import targets
+from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
@@ -229,6 +230,39 @@ def refuses_the_wrong_model_kind(card: Sampler) -> None:
     raise AssertionError(f"a model of kind {wrong.kind!r} was accepted, expected WrongKind")
 
 
+def gradient_reaches_the_start(card: Sampler) -> None:
+    process = own_process(card)
+    lam = torch.linspace(process.lam(process.t_max), process.lam(process.t_min), 5, dtype=torch.float64)
+    grid = process.time_of_logsnr(lam)
+    grid[0], grid[-1] = process.t_max, process.t_min
+    x = starts(process, entry(card, grid))
+    leaf, nudge = x.clone().requires_grad_(), 1e-5 * x.abs().max().item()
+    end = run(card, process, grid, x=leaf).x
+    assert end.requires_grad, "the end does not depend on the start in the graph"
+    found = torch.autograd.grad(end.sum(), leaf)[0]
+    expected = (run(card, process, grid, x=x + nudge).x - run(card, process, grid, x=x - nudge).x) / (2 * nudge)
+    gap = (found - expected).abs().max().item() / (1e-9 + expected.abs().max().item())
+    assert gap <= 1e-2, f"the gradient differs from the finite difference by {gap:.2e} of its size"  # step sizes are frozen
+
+
+def refuses_a_grid_that_does_not_decrease(card: Sampler) -> None:
+    process = own_process(card)
+    down = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+    wrong = {
+        "rises": down.flip(0),
+        "holds a time twice": down[[0, 1, 1, 3]],
+        "has no interval": down[:1],
+        "holds a time that is not finite": torch.tensor([process.t_max, math.nan, process.t_min], dtype=torch.float64),
+        "is float32": down.float(),
+    }
+    for fault, grid in wrong.items():
+        try:
+            run(card, process, grid, x=starts(process, process.t_max))
+        except grids.BadGrid:
+            continue
+        raise AssertionError(f"a grid that {fault} was accepted, expected BadGrid: {grid.tolist()}")
+
+
 # ---- mutants -----------------------------------------------------------------------------------------------------
 def _couples_rows() -> Sampler:
     return around(state=lambda x: x + 1e-6 * (x - x.mean(0)))
@@ -290,6 +324,10 @@ def _transposes() -> Sampler:
     return around(state=lambda x: x.transpose(-1, -2).reshape(x.shape) if x.ndim > 2 else x)
 
 
+def _sorts_the_grid() -> Sampler:
+    return around(before=lambda model, x, grid: (model, x, grid.sort(descending=True).values))
+
+
 def _takes_any_model(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any) -> Run:
     return drive(rows(grid, process, 0.0), step, Predictor("mean", lambda y, t: model(y, t)), x, draws=draws)
 
@@ -320,4 +358,9 @@ LAWS = (
     _law(second_run_equals_a_fresh_one, {"remembers_between_runs": _remembers_between_runs}),
     _law(accepts_its_sample_shapes, {"transposes": _transposes}),
     _law(refuses_the_wrong_model_kind, {"takes_any_model": lambda: sampler(sample=_takes_any_model)}),
+    _law(gradient_reaches_the_start, {
+        "forgets_the_graph": lambda: around(state=torch.Tensor.detach),
+        "forgets_the_graph_of_the_mean": lambda: around(model=lambda inner: lambda x, t: inner(x, t).detach()),
+    }),
+    _law(refuses_a_grid_that_does_not_decrease, {"sorts_the_grid": _sorts_the_grid}),
 )  # fmt: skip
