@@ -1,4 +1,4 @@
-"""Regression numbers of the suite's design: errors on G3 and output variances, measured before any file here was written.
+"""Regression numbers of the suite's design: errors on G3 and output variances, measured before any file was written.
 
 Tolerances are the rounding of the printed digits: 6 % for two digits, 1 % where the table was computed to more.
 """

@@ -1,4 +1,4 @@
-"""ho2020ddpm: the numbered invariants of its card that do not need the decoder (that one comes with the solver shelf)."""
+"""ho2020ddpm: the numbered invariants of its card that do not need the decoder (it comes with the solver shelf)."""
 
 import math
 
@@ -136,7 +136,7 @@ def test_simple_loss_reaches_its_floor():
         x = torch.linspace(-8, 8, 40_001, dtype=torch.float64)[:, None]
         density = g3.log_prob(x, alpha, sigma).exp()
         score = (alpha * g3.mean(x, alpha, sigma) - x)[:, 0] / sigma**2
-        floor = 1 - sigma**2 * torch.trapezoid(density * score**2, x[:, 0]).item()  # E|eps_hat - eps|^2 = 1 - sigma^2 E|score|^2
+        floor = 1 - sigma**2 * torch.trapezoid(density * score**2, x[:, 0]).item()  # E|eps - E[eps | x]|^2
         assert abs(found.mean().item() - floor) <= 5 * found.std().item() / math.sqrt(n)
 
 
@@ -151,7 +151,7 @@ def test_respacing_with_every_knot_is_the_chain_itself():
 
 
 def test_even_subsequence_is_the_published_one():
-    """Corrections of the card: each accumulated sum is rounded, half to even (respace.py); one step is the last knot."""
+    """Corrections of the card: each accumulated sum is rounded, half to even; one step is the last knot."""
 
     def indices(steps):
         return (1000 * ddpm.even_subsequence(steps, CHAIN)[:-1] - 1).round().long().flip(0).tolist()

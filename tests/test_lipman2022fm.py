@@ -63,10 +63,11 @@ def test_marginal_and_conditional_objectives_have_one_gradient():
     theta = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
     for t in (0.3, 0.7):
         alpha, sigma = CONDOT.alpha(t), CONDOT.sigma(t)
-        x0, x = (part.reshape(-1, 1) for part in torch.broadcast_tensors(atoms, torch.linspace(-6, 6, 2001).double()[None]))
+        everywhere = torch.linspace(-6, 6, 2001, dtype=torch.float64)[None]
+        x0, x = (part.reshape(-1, 1) for part in torch.broadcast_tensors(atoms, everywhere))
         noise = (x - alpha * x0) / sigma
         weight = torch.softmax(-noise[:, 0].square() / 2, 0)  # every atom meets every x: the sums are over one set
-        model = Predictor("mean", lambda x, t_, a=alpha, s=sigma: x - s * (theta[0] + theta[1] * x + theta[2] * x.sin()))
+        model = Predictor("mean", lambda x, t_, s=sigma: x - s * (theta[0] + theta[1] * x + theta[2] * x.sin()))
         rows = torch.full((x0.shape[0],), t, dtype=torch.float64)
         conditional = (weight * fm.loss(model, x0, rows, noise, process=CONDOT)).sum()
         posterior = torch.softmax(-((x - alpha * atoms[:, 0]) ** 2) / (2 * sigma**2), 1)
@@ -107,7 +108,8 @@ def test_probe_is_unbiased():
             return torch.tensor([self.signs], dtype=like.dtype)
 
     exact = fm.log_prob(model, x, process=path, draws=Silence())
-    probes = [fm.log_prob(model, x, process=path, draws=Signs(s), probe=True) for s in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+    signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    probes = [fm.log_prob(model, x, process=path, draws=Signs(s), probe=True) for s in signs]
     torch.testing.assert_close(torch.stack(probes).mean(0), exact, rtol=1e-7, atol=1e-7)
     assert (probes[0] - probes[1]).abs().item() > 1e-3
 
@@ -193,7 +195,8 @@ def test_dopri5_meets_its_tolerance_and_counts_by_row():
     exact = G3.flow(x, 0.0, 1.0, path.alpha(1e-3), path.sigma(1e-3))
     errors, costs = [], []
     for tol in (1e-3, 1e-5, 1e-7, 1e-9):
-        run = fm.dopri5(exact_model(path), x, grids.uniform_t(1, path), process=path, draws=Silence(), rtol=tol, atol=tol)
+        options = {"process": path, "draws": Silence(), "rtol": tol, "atol": tol}
+        run = fm.dopri5(exact_model(path), x, grids.uniform_t(1, path), **options)
         errors.append((run.x - exact).abs().max().item())
         costs.append(run.nfe)
     assert all(error <= 100 * tol for error, tol in zip(errors, (1e-3, 1e-5, 1e-7, 1e-9), strict=True))
@@ -226,8 +229,9 @@ def test_dopri5_takes_the_steps_of_scipy():
 def test_dopri5_names_the_time_where_the_model_breaks():
     path = CONDOT.between(1e-3, 1.0)
     broken = Predictor("mean", lambda x, t: x * torch.where(t < 0.5, math.nan, 1.0)[:, None])
+    x = torch.ones(2, 1, dtype=torch.float64)
     with pytest.raises(FloatingPointError, match="dopri5: step size nan at t = 0.[5-9]"):
-        fm.dopri5(broken, torch.ones(2, 1, dtype=torch.float64), grids.uniform_t(1, path), process=path, draws=Silence())
+        fm.dopri5(broken, x, grids.uniform_t(1, path), process=path, draws=Silence())
 
 
 def test_gradients_flow_through_the_adaptive_solver():
@@ -296,7 +300,8 @@ def test_dopri5_tableau_is_consistent():
         assert sum(row) == pytest.approx(node, abs=1e-14)
     weights = (*fm.STAGES[-1], 0.0)
     for power in range(5):
-        assert sum(w * c**power for w, c in zip(weights, fm.NODES, strict=True)) == pytest.approx(1 / (power + 1), abs=1e-14)
+        whole = sum(w * c**power for w, c in zip(weights, fm.NODES, strict=True))
+        assert whole == pytest.approx(1 / (power + 1), abs=1e-14)
         embedded = sum((w - e) * c**power for w, e, c in zip(weights, fm.ERROR, fm.NODES, strict=True))
         if power < 4:
             assert embedded == pytest.approx(1 / (power + 1), abs=1e-14)
@@ -304,8 +309,9 @@ def test_dopri5_tableau_is_consistent():
 
 
 def test_dopri5_refuses_a_clean_end():
+    x, grid = torch.zeros(1, 1, dtype=torch.float64), grids.t_to_zero(1, CONDOT)
     with pytest.raises(grids.BadGrid, match="t_min > 0"):
-        fm.dopri5(exact_model(CONDOT), torch.zeros(1, 1, dtype=torch.float64), grids.t_to_zero(1, CONDOT), process=CONDOT, draws=Silence())
+        fm.dopri5(exact_model(CONDOT), x, grid, process=CONDOT, draws=Silence())
 
 
 def test_velocity_parametrisation_inverts_the_conversion():

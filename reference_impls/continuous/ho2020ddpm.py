@@ -7,14 +7,16 @@ Path        x_t = alpha_t x0 + sigma_t eps at t = i/1000, alpha_t^2 = prod_{j<=i
 Loss        L_simple: mean over dimensions of |eps - eps_hat|^2, t uniform on the knots 1/T .. 1.               [eq. 14]
             L_vlb: one term of the bound, T KL(q(x_s|x_t,x0) || p(x_s|x_t)), s = t - 1/T, t uniform on 2/T .. 1. [eq. 5]
 Step        x_s = c_mean D + c_x x_t + sqrt(v) z, the posterior q(x_s | x_t, x0 = D):
-            c_mean = alpha_s b/sigma_t^2, c_x = (alpha_t/alpha_s) sigma_s^2/sigma_t^2, b = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2;
+            c_mean = alpha_s b/sigma_t^2, c_x = (alpha_t/alpha_s) sigma_s^2/sigma_t^2,
+            b = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2;
             v = b sigma_s^2/sigma_t^2 ("small") or b ("large"); no noise on the last step.            [eq. 7, alg. 2]
 Cost        NFE = steps; stochastic; weak order 1. Strided chains rebuild beta from the kept knots.
-Exact when  small: point masses; large: N(0, I) data (on a variance-preserving path); v = b sigma_s^2/sigma_t^2 + c_mean^2 Var[x0|x_t]
-            is exact on every isotropic Gaussian. L_simple and each L_vlb term t >= 2/T have the same minimiser.
-Differs     The official sampler clips D to [-1,1]: option clip, off by default, for it breaks every Gaussian law. "large"
-            uses the small variance of index 2 at index 1, where no noise is added anyway. The code casts coefficients to
-            float32 on look-up: here they are float64 and cast last. The even subsequence is that of
+Exact when  small: point masses; large: N(0, I) data (on a variance-preserving path);
+            v = b sigma_s^2/sigma_t^2 + c_mean^2 Var[x0|x_t] is exact on every isotropic Gaussian.
+            L_simple and each L_vlb term t >= 2/T have the same minimiser.
+Differs     The official sampler clips D to [-1,1]: option clip, off by default, for it breaks every Gaussian law.
+            "large" uses the small variance of index 2 at index 1, where no noise is added anyway. The code casts
+            coefficients to float32 on look-up: here they are float64 and cast last. The even subsequence is that of
             openai/improved-diffusion (MIT), which for one step takes the first knot: here it is the last. The paper
             trains L_simple; the decoder term t = 1/T and bits per dimension come with the solver shelf.
 """
@@ -94,7 +96,7 @@ def sample(
     large: bool = False,
     clip: float | None = None,
 ) -> Run:
-    """Ancestral sampling from grid[0] to grid[-1]. x [B,*D]. large: False; the paper reports both as similar (sec. 3.2)."""
+    """Ancestral sampling from grid[0] to grid[-1]. x [B,*D]. large: the paper finds both similar (sec. 3.2)."""
     step = partial(ancestral_step, clip=clip)
     return drive(plan(grid, process, large=large), step, model, x, draws=draws, tags=("step",))
 
@@ -105,7 +107,7 @@ def even_subsequence(steps: int, process: Process) -> Tensor:
     The sums are rounded one by one, half to even, as in respace.py of openai/improved-diffusion.
     """
     if steps not in range(1, TRAINED + 1):
-        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
     stride = (TRAINED - 1) / max(1, steps - 1)
     indices = [round(place) for place in accumulate([0.0] + [stride] * (steps - 1))] if steps > 1 else [TRAINED - 1]
     return grids.checked(torch.tensor([*(i + 1 for i in reversed(indices)), 0], dtype=torch.float64) / TRAINED)

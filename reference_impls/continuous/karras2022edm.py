@@ -58,10 +58,10 @@ def plan(
     churn_max: float = math.inf,
     churn_noise: float = 1.0,
 ) -> Plan:
-    """Coefficients of every step. churn (S_churn), its range in rho (S_min, S_max) and its noise factor (S_noise): alg. 2.
+    """Coefficients of every step. churn (S_churn), its range in rho (S_min, S_max), its noise factor (S_noise): alg. 2.
 
-    An interval that ends at 0 has no second stage, as in the code: those coefficients are not used, and not finite where
-    sigma = 0. On a process with a last knot, churn reaches no further than that.
+    An interval that ends at 0 has no second stage, as in the code: those coefficients are not used, and not finite
+    where sigma = 0. On a process with a last knot, churn reaches no further than that.
     """
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)

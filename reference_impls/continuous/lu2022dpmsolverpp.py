@@ -5,13 +5,14 @@ Machine Intelligence Research 2025, arXiv:2211.01095. Official code: LuChengTHU/
 Path        x_t = alpha_t x0 + sigma_t eps, vp-linear, lam = log(alpha/sigma); the paper steps s -> t, we step t -> s.
 Loss        none: training free.
 Step        h = lam_s - lam_t, r = (previous h)/h;
-            x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) [D_t + (D_t - D_before)/(2 r)]; memory: D of the step before.
-            First step, and any step to sigma_s = 0: without the bracket's second term.                     [alg. 2]
+            x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) [D_t + (D_t - D_before)/(2 r)]; memory: D_before, the
+            step before's D. First step, and any step to sigma_s = 0: without the bracket's second term.    [alg. 2]
 Cost        NFE = steps. Order 2, start-up included. Deterministic.
 Exact when  point mass, any step; every path with the same rho gives the same x/alpha; order = 1 is DDIM.
 Differs     The second term is the midpoint form ("dpm"), which is second order but not exact for a mean linear in lam
             (the "taylor" form is). lower_order_final: the docstring of the code says below 15 steps, its code below 10:
-            the code is followed. The singlestep, third-order and SDE forms come with the solver shelf.
+            the code is followed. It refuses one step at order 2: here that is the first-order step. Its grid "logSNR"
+            is ours. The singlestep, third-order and SDE forms come with the solver shelf.
 """
 
 from __future__ import annotations

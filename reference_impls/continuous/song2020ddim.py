@@ -1,6 +1,7 @@
 """song2020ddim - DDIM: non-Markovian chains with DDPM's marginals; without noise, a first-order solver of the flow ODE.
 
-Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, arXiv:2010.02502. Official code: ermongroup/ddim (MIT).
+Song, Meng, Ermon, "Denoising Diffusion Implicit Models", ICLR 2021, arXiv:2010.02502.
+Official code: ermongroup/ddim (MIT).
 Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at t = i/1000 (the paper's alpha_t is our
             alpha_t^2, its index i our t = (i+1)/1000); t = 0 is clean data. Any path works.
 Loss        that of DDPM; this paper adds none.
@@ -70,7 +71,7 @@ def inversion_plan(grid: Tensor, process: Process) -> Plan:
     s, t = grids.checked(grid).flip(0)[:-1], grid.flip(0)[1:]
     if process.sigma(s[0].item()) <= 0:
         raise grids.BadGrid(
-            f"grid: ends at {s[0].item():g}, where sigma = 0 and the noise prediction is 0/0; end it at t_min > 0 to invert"
+            f"grid: ends at {s[0].item():g}, where sigma = 0 and the noise prediction is 0/0; to invert end at t > 0"
         )
     ratio = process.sigma(t) / process.sigma(s)
     return Plan(s, ratio, process.alpha(t) - process.alpha(s) * ratio, torch.zeros_like(t))
@@ -91,17 +92,16 @@ def uniform_subsequence(steps: int, process: Process) -> Tensor:
     The first index is k (steps - 1): where steps does not divide 1,000 it lies lower than the official list's.
     """
     if steps not in range(1, TRAINED + 1):
-        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; use the grid t or lam for more")
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
     return _times(torch.arange(steps) * (TRAINED // steps))
 
 
 def quadratic_subsequence(steps: int, process: Process) -> Tensor:
     """Indices int(linspace(0, sqrt(.8 T), steps)^2), then clean data; steps in 1..29 (runners/diffusion.py)."""
     if steps not in range(1, 30):
-        raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: the quadratic list repeats index 0 beyond; use the uniform one")
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: longer lists repeat index 0; use the uniform one")
     stop = (0.8 * TRAINED) ** 0.5
-    roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # numpy's rounding: torch's moves 4 lists
-    roots[steps - 1] = stop if steps > 1 else 0
+    roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # rounds as numpy's linspace does
     return _times((roots**2).floor())
 
 

@@ -4,7 +4,8 @@ Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow Matching for Generative Modeling", ICL
 Official code: facebookresearch/flow_matching (CC BY-NC 4.0; the authors' later library, formulas only).
 Path        x_t = (1-t) x0 + t eps (condot): the paper's t is our 1 - t, its velocity our -u. Its optimal-transport path
             with a floor, std 1 - (1-smin) t, is `floored(smin)`; the VP path is the suite's vp-linear.
-Loss        |u_hat - u|^2 averaged over dimensions, u = alpha' x0 + sigma' eps (= eps - x0 on condot), t uniform.  [eq. 9, 23]
+Loss        |u_hat - u|^2 averaged over dimensions, u = alpha' x0 + sigma' eps (= eps - x0 on condot), t uniform.
+                                                                                                      [eq. 9, 23]
 Step        Euler: x_s = x_t + (s-t) u(x_t, t); midpoint and Heun as in any textbook; u = a x + b D, a = sigma'/sigma,
             b = alpha' - a alpha. There is no velocity at sigma = 0: on an interval that ends at 0 Heun takes its Euler
             step, which lands on D on condot. dopri5: Dormand-Prince 5(4), each sample with its own time and step size.
@@ -15,8 +16,8 @@ Differs     Training times run over [t_min, t_max] of the process (1e-3 .. 1), n
             t = 0. The official adaptive solver (torchdiffeq) shares one step size over the batch, steps beyond the end
             and interpolates back: here each sample has its own step size and lands on the end, so a batch never changes
             a sample and nothing is evaluated outside; dopri5 is therefore a loop of its own. Its step control is that
-            of Hairer, Norsett & Wanner, as in SciPy's RK45. The library's smin is 0, and its Heun goes to the end
-            that the network defines; ours has the mean.
+            of Hairer, Norsett & Wanner, as in SciPy's RK45. The library's heun2 evaluates u at the clean end, which a
+            net defines and a mean does not: hence our Euler step there. The library's smin is 0.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from reference_impls.core.types import (
 
 
 def floored(sigma_min: float = 1e-4) -> Process:
-    """The paper's OT path: alpha = 1 - t, sigma = smin + (1-smin) t; defined down to t = 0. smin: a small number, sec. 4."""
+    """The paper's OT path: alpha = 1 - t, sigma = smin + (1-smin) t, down to t = 0. smin: "sufficiently small"."""
     return Process(
         "condot-floored", lambda t: torch.log1p(-t), lambda t: sigma_min + (1 - sigma_min) * t, 0.0, 1.0,
         alpha_of=lambda t: 1 - t,
@@ -143,7 +144,8 @@ def _first_step(field: Field, y: Tensor, slope: Tensor, t: Tensor, span: float, 
     size, speed = _rms(y / scale), _rms(slope / scale)
     trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed).clamp(max=abs(span))
     sign = math.copysign(1.0, span)
-    moved = field(y + (sign * trial).to(y.dtype)[:, None] * slope, t + sign * trial, torch.arange(y.shape[0], device=y.device))
+    rows = torch.arange(y.shape[0], device=y.device)
+    moved = field(y + (sign * trial).to(y.dtype)[:, None] * slope, t + sign * trial, rows)
     bend = torch.maximum(speed, _rms((moved - slope) / scale) / trial)
     refined = torch.where(bend <= 1e-15, (trial * 1e-3).clamp(min=1e-6), (0.01 / bend) ** 0.2)
     return torch.minimum(100 * trial, refined).clamp(max=abs(span))
@@ -167,7 +169,7 @@ def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float,
         h = torch.where(size[rows] >= left * (1 - 1e-10), left, size[rows])  # leaves no sliver; nan stays nan
         if not (h > 1e-14 * abs(end - start)).all():
             where = f"{h.min().item():g} at t = {t[rows][h.argmin()].item():g}"
-            raise FloatingPointError(f"dopri5: step size {where}, expected above 0; loosen rtol, atol or mend the model")
+            raise FloatingPointError(f"dopri5: step size {where}, expected above 0; loosen rtol, atol or fix the model")
         slopes_at, base, signed = [slope[rows]], y[rows], (sign * h).to(y.dtype)[:, None]
         for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
             moved = base + signed * sum(w * k for w, k in zip(weights, slopes_at, strict=True) if w)
