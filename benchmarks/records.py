@@ -129,7 +129,8 @@ class Store:
     """Records and artefacts of one folder, and read-only those of the folders in `beside` (committed references).
 
     The record of a key: of several the first with status ok in (file name, line) order, else the last.
-    `problems` has one line for each unreadable line and for each pair of ok records of one key that differ.
+    A record of the folder itself that is ok goes before one beside it. `problems` has one line for each unreadable line
+    and for each pair of ok records of one folder and key that differ.
     """
 
     def __init__(self, folder: Path | str = RUNS, *, beside: Iterable[Path | str] = ()):
@@ -163,9 +164,10 @@ class Store:
 
     def _take(self, record: Record, folder: Path) -> None:
         found = self._records.get(record.key)
-        if found is None or found[0].status != "ok":
+        own = folder == self.folder and record.status == "ok"
+        if found is None or found[0].status != "ok" or (own and found[1] != folder):
             self._records[record.key] = record, folder
-        elif record.status == "ok" and record.kind != "timing" and record.answer != found[0].answer:
+        elif found[1] == folder and record.status == "ok" and record.kind != "timing" and record.answer != found[0].answer:
             self._problems.append(
                 f"conflict: two ok records of {record.job} differ ({record.kind} {record.id[:12]}, made_of "
                 f"{record.key[1][:12]}; {found[0].written} on {found[0].place.device} counts, {record.written} on "
@@ -183,9 +185,17 @@ class Store:
         return self._problems
 
     def find(self, id: str, made_of: Mapping[str, str]) -> Record | None:
-        """The record of this id and made_of, whatever its status; None if there is none."""
+        """This folder's record of this id and made_of, whatever its status; None if there is none.
+
+        A committed record beside it never stands in for a run: it only answers where nobody asks to run.
+        """
         found = self._resolved.get((id, digest(dict(made_of))))
-        return found[0] if found else None
+        return found[0] if found and found[1] == self.folder else None
+
+    def is_beside(self, record: Record) -> bool:
+        """Whether a record comes from a folder beside this one (committed) and not from this one."""
+        found = self._resolved.get(record.key)
+        return found is not None and found[1] != self.folder
 
     def refresh(self) -> None:
         """Forget what was read, so that lines written by other processes are seen."""

@@ -135,11 +135,17 @@ def test_two_answers_to_one_question_are_reported(tmp_path):
     assert len(Store(tmp_path).problems) == 1, "two times are no conflict"
 
 
-def test_records_beside_are_read_and_never_written(tmp_path):
+def test_records_beside_are_read_and_never_written_nor_taken_for_a_run(tmp_path):
     Store(tmp_path / "reference").append(record())
     store = Store(tmp_path / "runs", beside=[tmp_path / "reference"])
-    assert store.find(asked().id, {"method": "a" * 64}) == record()
-    assert store.find(asked().id, {"method": "b" * 64}) is None
+    assert store.records() == [record()] and store.is_beside(record())
+    assert store.find(asked().id, {"method": "a" * 64}) is None
+    other = record(values={"nfe": 5.0})
+    store.append(other)
+    assert store.find(asked().id, {"method": "a" * 64}) == other and not store.is_beside(other)
+    assert Store(tmp_path / "runs", beside=[tmp_path / "reference"]).records() == [other] and not store.problems
+    (tmp_path / "runs").rename(tmp_path / "gone")
+    store = Store(tmp_path / "runs", beside=[tmp_path / "reference"])
     store.append(record(question=asked(steps=5)))
     assert len(Store(tmp_path / "reference").records()) == 1 and len(Store(tmp_path / "runs").records()) == 1
 

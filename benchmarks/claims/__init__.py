@@ -124,20 +124,21 @@ def judge(store: Store) -> list[Finding]:
 
 
 def _by_job(store: Store) -> tuple[dict[str, Record], dict[tuple[str, str], Record], set[str]]:
-    """Records that today's code would answer with, else committed ones; and the ids of the latter kind."""
+    """This store's records that today's code would answer with, else older or committed ones; and the ids of the latter."""
     from benchmarks.score import is_current
 
     asked = {job.id for claim in claims().values() for job in claim.jobs()}
     samples: dict[str, Record] = {}
     scores: dict[tuple[str, str], Record] = {}
     dated: set[str] = set()
-    ranked = sorted((r for r in store.records() if r.job.id in asked), key=lambda record: (not is_current(record), record.written))
+    old = {r.id: store.is_beside(r) or not is_current(r) for r in store.records() if r.job.id in asked}
+    ranked = sorted((r for r in store.records() if r.id in old), key=lambda record: (old[record.id], record.written))
     for record in ranked:
         key = record.job.id if record.score is None else (record.job.id, record.score.metric)
         kept = samples if record.score is None else scores
         if key not in kept or (kept[key].status != "ok" and record.status == "ok"):
             kept[key] = record
-            if not is_current(record):
+            if old[record.id]:
                 dated.add(record.id)
     return samples, scores, dated
 
