@@ -167,7 +167,9 @@ class Store:
         own = folder == self.folder and record.status == "ok"
         if found is None or found[0].status != "ok" or (own and found[1] != folder):
             self._records[record.key] = record, folder
-        elif found[1] == folder and record.status == "ok" and record.kind != "timing" and record.answer != found[0].answer:
+        elif record.status != "ok" or record.kind == "timing" or found[1] != folder:
+            return
+        elif record.answer != found[0].answer:
             self._problems.append(
                 f"conflict: two ok records of {record.job} differ ({record.kind} {record.id[:12]}, made_of "
                 f"{record.key[1][:12]}; {found[0].written} on {found[0].place.device} counts, {record.written} on "

@@ -28,8 +28,8 @@ def test_a_claim_is_frozen_and_can_be_asked(claim):
 
 
 def asked(seed: int) -> Job:
-    return job(kind="sample", method="song2020ddim.ddim", target="g3", process="ve-edm", grid="lam", steps=4, n=20, shards=10,
-               seed=seed, start="exact")  # fmt: skip
+    return job(kind="sample", method="song2020ddim.ddim", target="g3", process="ve-edm", grid="lam", steps=4, n=20,
+               shards=10, seed=seed, start="exact")  # fmt: skip
 
 
 def answered(each: Job, value: float | None, status: str = "ok") -> tuple[Record, Record]:

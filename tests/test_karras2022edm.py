@@ -118,20 +118,21 @@ def test_variance_error_is_second_order_for_fixed_churn_and_first_for_fixed_gamm
     assert math.log2(per_step[1] / per_step[2]) < 1.4
 
 
-@pytest.mark.parametrize("options", [{}, {"churn": 3.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}])
-def test_sampler_is_algorithm_two(options):
-    """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels, Euler to 0."""
+@pytest.mark.parametrize("churn", [0.0, 1.5, 40.0])
+def test_sampler_is_algorithm_two(churn):
+    """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels up to sqrt(2) - 1, Euler to 0."""
     levels, draws, model = grids.power_to_zero(7.0)(6, VE).tolist(), Philox(4, 5), exact_model(VE)
     x = start = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     for i in range(6):
         t, s = levels[i : i + 2]
-        gamma = min(options.get("churn", 0) / 6, math.sqrt(2) - 1) if 0.05 <= t <= 50 else 0
+        gamma = min(churn / 6, math.sqrt(2) - 1) if 0.05 <= t <= 50 else 0
         h = t + gamma * t
         if gamma:
-            x = x + math.sqrt(h**2 - t**2) * options["churn_noise"] * draws.at(i).normal("churn", x)
+            x = x + math.sqrt(h**2 - t**2) * 1.003 * draws.at(i).normal("churn", x)
         d = (x - model(x, h)) / h
         ahead = x + (s - h) * d
         x = ahead if s == 0 else x + (s - h) * (d / 2 + (ahead - model(ahead, s)) / s / 2)
+    options = {"churn": churn, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}
     found = edm.sample(model, start, grids.power_to_zero(7.0)(6, VE), process=VE, draws=draws, **options)
     torch.testing.assert_close(found.x, x, rtol=1e-11, atol=1e-11)
     assert found.nfe == 11
@@ -173,6 +174,12 @@ def test_churn_stops_at_the_last_knot_of_a_chain():
     before = chain.alpha(grid[:-1]) ** 2 + chain.sigma(grid[:-1]) ** 2
     torch.testing.assert_close(rows.scale**2 * before + rows.noise**2, after, rtol=1e-9, atol=0)
     assert (rows.noise[1:] > 0).all()
+
+
+def test_data_deviation_defaults_to_one_half():
+    """training/networks.py: D of the zero net at rho = .5 is x/2."""
+    zero = edm.precondition(lambda x, c: torch.zeros_like(x), process=VE)
+    assert zero(torch.ones(1, 1, dtype=torch.float64), 0.5).item() == pytest.approx(0.5)
 
 
 def test_published_stochastic_setting():

@@ -21,12 +21,16 @@ CASES = [
     if law.applies(card)
 ]
 MUTANTS = [
-    pytest.param(law, make, id=f"{law.name}-rejects-{name}") for law in laws().values() for name, make in law.mutants.items()
+    pytest.param(law, make, id=f"{law.name}-rejects-{name}")
+    for law in laws().values()
+    for name, make in law.mutants.items()
 ]
 SPECIMENS = [
     pytest.param(law, card, id=f"{card.id}-{law.name}")
     for law in laws().values()
-    for card in {"sampler": (specimens.HEALTHY, specimens.HEALTHY_NOISY), "objective": (specimens.OBJECTIVE,)}.get(law.subject, ())
+    for card in {"sampler": (specimens.HEALTHY, specimens.HEALTHY_NOISY), "objective": (specimens.OBJECTIVE,)}.get(
+        law.subject, ()
+    )
     if law.applies(card)
 ]
 

@@ -11,9 +11,23 @@ from reference_impls import catalogue
 ROOT = Path(__file__).resolve().parent.parent
 CORE = sorted((ROOT / "reference_impls/core").glob("*.py"))
 BELOW = {"core", "targets", "nets"}
-FAMILIES = sorted(p for p in (ROOT / "reference_impls").iterdir() if p.is_dir() and p.name not in {*BELOW, "__pycache__"})
+FAMILIES = sorted(
+    p for p in (ROOT / "reference_impls").iterdir() if p.is_dir() and p.name not in {*BELOW, "__pycache__"}
+)
 PAPERS = [file for family in FAMILIES for file in sorted(family.glob("*.py")) if file.name != "__init__.py"]
-STDLIB = {"__future__", "collections", "dataclasses", "functools", "itertools", "math", "re", "typing", "types", "zlib", "contextlib"}
+STDLIB = {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "functools",
+    "itertools",
+    "math",
+    "re",
+    "typing",
+    "types",
+    "zlib",
+    "contextlib",
+}
 
 
 def imports(file: Path, top_level: bool = False) -> set[str]:
@@ -65,12 +79,17 @@ def test_budgets(file):
     tree = ast.parse(source)
     skipped = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             skipped |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PAPER":
             skipped |= set(range(node.lineno, node.end_lineno + 1))
     lines = source.splitlines()
-    code = [i for i, line in enumerate(lines, 1) if i not in skipped and line.strip() and not line.strip().startswith("#")]
+    code = [
+        i for i, line in enumerate(lines, 1) if i not in skipped and line.strip() and not line.strip().startswith("#")
+    ]
     assert len(code) <= (200 if file in CORE else 250), f"{len(code)} lines of code"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
@@ -78,10 +97,14 @@ def test_budgets(file):
             assert length <= 45, f"{node.name}: {length} lines of code"
 
 
-RANDOM = re.compile(r"torch\.(randn|rand|randint|randperm|normal|bernoulli|multinomial|manual_seed)|np\.random|random\.seed")
+RANDOM = re.compile(
+    r"torch\.(randn|rand|randint|randperm|normal|bernoulli|multinomial|manual_seed)|np\.random|random\.seed"
+)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "reference_impls").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "reference_impls").rglob("*.py")), ids=lambda f: str(f.relative_to(ROOT))
+)
 def test_noise_comes_from_draws(file):
     for line in file.read_text().splitlines():  # a net's first weights may come from a generator of their own
         assert not RANDOM.search(line) or "generator=" in line, line
@@ -105,7 +128,10 @@ def test_nothing_generic_names_a_paper(file):
     """In code and strings; comments and docstrings may cite."""
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body[0].value.value = ""
     code = ast.unparse(tree)
     assert [key for key in catalogue.papers() if key in code or key.replace("-", "_") in code] == []
@@ -120,5 +146,17 @@ BARE = [
 @pytest.mark.parametrize("file", sorted(BARE), ids=lambda f: str(f.relative_to(ROOT)))
 def test_laws_run_on_a_bare_machine(file):
     """What laws need imports torch, hypothesis and pytest alone at import time."""
-    heavy = {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "seaborn", "pydantic", "typer", "rich", "torchvision", "safetensors"}
+    heavy = {
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "matplotlib",
+        "seaborn",
+        "pydantic",
+        "typer",
+        "rich",
+        "torchvision",
+        "safetensors",
+    }
     assert not {name.split(".")[0] for name in imports(file, top_level=True)} & heavy

@@ -59,16 +59,21 @@ def test_lower_order_final_acts_below_ten_steps(steps, lowered):
     rows = dpmpp.plan(grids.uniform_lam(steps, VP), VP)
     assert (rows.before[-1].item() == 0) is lowered
     assert rows.before[0].item() == 0 and (rows.before[1:-1] != 0).all()
+    x, grid = torch.ones(1, 1, dtype=torch.float64), grids.uniform_lam(steps, VP)
+    options = ({}, {"lower_order_final": False})
+    ends = [dpmpp.sample(exact_model(VP), x, grid, process=VP, draws=Silence(), **each).x for each in options]
+    assert (ends[0] != ends[1]).item() is lowered  # it is the default, as in the code
 
 
-def test_survives_both_ends_of_condot():
+@pytest.mark.parametrize("lower_order_final", [False, True])
+def test_survives_both_ends_of_condot(lower_order_final):
     """lam = -inf at t = 1 and +inf at t = 0: the first and the last step are first order, and the end is D."""
     path = process.named("condot")
     grid = torch.tensor([1.0, 0.6, 0.2, 0.0], dtype=torch.float64)
     x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     seen = []
     model = Predictor("mean", lambda y, t: seen.append(targets.exact(targets.named("g3"), path)(y, t)) or seen[-1])
-    found = dpmpp.sample(model, x, grid, process=path, draws=Silence()).x
+    found = dpmpp.sample(model, x, grid, process=path, draws=Silence(), lower_order_final=lower_order_final).x
     torch.testing.assert_close(found, seen[-1], rtol=1e-14, atol=1e-14)
 
 

@@ -909,7 +909,7 @@ def test_frechet_jackknifes_the_values_of_all_but_one_shard():
 
 
 def test_source_bits_are_those_of_the_law():
-    """Exact samples cost the source's entropy, and samples of another law their cross-entropy, within 5 standard errors."""
+    """Exact samples cost the source's entropy, samples of another law their cross-entropy, within 5 standard errors."""
     target = targets.named("joint-3x3")
     table = target.table().double()
     entropy = -(table * table.log2()).sum().item()

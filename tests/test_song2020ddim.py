@@ -154,7 +154,7 @@ def test_subsequences_are_the_published_indices():
     assert indices(ddim.quadratic_subsequence(16, chain))[-4:] == [511, 600, 696, 800]  # int() of numpy's rounding
     assert indices(ddim.uniform_subsequence(3, chain)) == [0, 333, 666]  # the official list goes on to 999
     assert indices(ddim.uniform_subsequence(1, chain)) == indices(ddim.quadratic_subsequence(1, chain)) == [0]
-    assert CARD.grid(10, chain)[-1] == 0
+    assert indices(CARD.grid(10, chain)) == list(range(0, 1000, 100)) and CARD.grid(10, chain)[-1] == 0
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.uniform_subsequence(bad, chain)

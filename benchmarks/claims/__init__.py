@@ -94,7 +94,9 @@ class Evidence:
 
     def _good(self, record: Record | None, what: str) -> Record:
         if record is None:
-            raise NotRun(f"not run here: {what}; `trilemma bench default` runs it, or `trilemma bench claims` where networks are trained")
+            raise NotRun(
+                f"not run here: {what}; `trilemma bench default` runs it, or `trilemma bench claims` where networks are trained"
+            )
         if record.status != "ok":
             raise Missing(f"{what}: {record.status}, {record.reason}")
         self.used[record.id] = record
@@ -108,7 +110,9 @@ def claims() -> dict[str, Claim]:
     for file in pkgutil.iter_modules(__path__):
         for claim in importlib.import_module(f"{__name__}.{file.name}").CLAIMS:
             if claim.paper != file.name.replace("_", "-") or claim.key in found:
-                raise ValueError(f"claim: {claim.key!r} in {file.name}.py, expected a new key that begins with the paper's")
+                raise ValueError(
+                    f"claim: {claim.key!r} in {file.name}.py, expected a new key that begins with the paper's"
+                )
             found[claim.key] = claim
     return found
 
@@ -155,7 +159,12 @@ def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, R
         except Missing as reason:
             missing = str(reason)
     outcome = verdict(
-        found, kind=claim.kind, claims_of_paper=siblings, direction=claim.direction, margin=claim.margin, missing=missing
+        found,
+        kind=claim.kind,
+        claims_of_paper=siblings,
+        direction=claim.direction,
+        margin=claim.margin,
+        missing=missing,
     )
     return _described(claim, outcome, found, evidence.used, {id for id in evidence.used if id in dated})
 

@@ -18,7 +18,9 @@ def trained(recipe: str) -> list[Job]:
 
 
 def _kept(evidence: Evidence) -> Interval:
-    return paired_over(evidence, "mode_weights_kept", trained("grid9-dis"), trained("grid9-dis-kl"), metric="mode_weights")
+    return paired_over(
+        evidence, "mode_weights_kept", trained("grid9-dis"), trained("grid9-dis-kl"), metric="mode_weights"
+    )
 
 
 CLAIMS = (

@@ -11,13 +11,24 @@ from reference_impls.targets.random_mixtures import NAMED
 def solved(process: str) -> list[Job]:
     """dopri5 at its default tolerance 1e-5 on 20 random mixtures: 64 exact starts each."""
     return [
-        job(kind="sample", method="lipman2022fm.dopri5", target=target, process=process, grid="t", steps=1, n=64, start="exact")
+        job(
+            kind="sample",
+            method="lipman2022fm.dopri5",
+            target=target,
+            process=process,
+            grid="t",
+            steps=1,
+            n=64,
+            start="exact",
+        )
         for target in NAMED
     ]
 
 
 def _evaluations(evidence: Evidence) -> Interval:
-    straight, curved = ([evidence.number(each, "nfe") for each in solved(process)] for process in ("condot", "vp-linear"))
+    straight, curved = (
+        [evidence.number(each, "nfe") for each in solved(process)] for process in ("condot", "vp-linear")
+    )
     return median_interval([math.log(a / b) for a, b in zip(straight, curved, strict=True)], evidence.level)
 
 

@@ -28,7 +28,11 @@ def markov(steps: int) -> list[Job]:
 def _gap(process: str, steps: int):
     def judge(evidence: Evidence) -> Interval:
         return paired_over(
-            evidence, "token_tv_pooled", joint(EULER, process, steps), joint(ANALYTIC, process, steps), metric="token_tv"
+            evidence,
+            "token_tv_pooled",
+            joint(EULER, process, steps),
+            joint(ANALYTIC, process, steps),
+            metric="token_tv",
         )
 
     return judge

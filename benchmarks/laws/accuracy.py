@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.laws import Law, device
-from benchmarks.laws.conduct import entry, exact_model, own_process, plain, random_grids, run, starts, usable
+from benchmarks.laws.conduct import entry, own_process, plain, random_grids, run, starts, usable
 from benchmarks.laws.impulses import output_law
 from benchmarks.laws.specimens import HEALTHY, HEALTHY_NOISY, SQRT2, sampler, scaled, step
 from reference_impls import catalogue, targets
@@ -35,7 +35,9 @@ def errors_against_the_flow(card: Sampler, process: Any, grid: grids.Grid, steps
     begin, end = (entry(card, times), entry(card, times.flip(0)))
     scale = math.sqrt(1.2 * process.alpha(begin) ** 2 + process.sigma(begin) ** 2)
     x = (torch.linspace(-2.2, 2.2, 9, dtype=torch.float64, device=device()) * scale)[:, None]
-    exact = targets.named("g3").flow(x, process.alpha(begin), process.sigma(begin), process.alpha(end), process.sigma(end))
+    exact = targets.named("g3").flow(
+        x, process.alpha(begin), process.sigma(begin), process.alpha(end), process.sigma(end)
+    )
     return (run(card, process, times, x=x, **card.exact_options).x - exact).abs().max().item()
 
 
@@ -71,7 +73,9 @@ def order_is_as_declared(card: Sampler) -> None:
             assert order >= card.order - 0.15, f"{path} x {grid}: observed order {order:.2f}, declared {card.order:g}"
             found[path, grid] = order
     least = min(found, key=found.get)
-    assert found[least] <= card.order + 0.35, f"least observed order {found[least]:.2f} on {least}, declared {card.order:g}"
+    assert found[least] <= card.order + 0.35, (
+        f"least observed order {found[least]:.2f} on {least}, declared {card.order:g}"
+    )
 
 
 def relative_variance_error(card: Sampler, process: Any, grid: Tensor, variance: float, **options: Any) -> float:
@@ -211,7 +215,9 @@ def _rotation(card: Sampler) -> None:
     @given(random_grids(process), st.floats(0, 2 * math.pi))
     def holds(grid: Tensor, angle: float) -> None:
         turn = torch.tensor(
-            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64, device=device()
+            [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]],
+            dtype=torch.float64,
+            device=device(),
         )
         plain_model = targets.exact(target, process)
         turned = Predictor("mean", lambda x, t: plain_model(x @ turn, t) @ turn.T)

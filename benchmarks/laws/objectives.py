@@ -68,7 +68,9 @@ def loss_grows_away_from_the_minimiser(card: Objective) -> None:
     def holds(u: float, seed: int) -> None:
         for shift in (0.3, -0.3):
             slope = _expected_gradient(card, u, seed, shift)
-            assert (slope * shift > 0).all(), f"moving the prediction by {shift} from the mean does not raise the loss: {slope}"
+            assert (slope * shift > 0).all(), (
+                f"moving the prediction by {shift} from the mean does not raise the loss: {slope}"
+            )
 
     holds()
 
@@ -82,7 +84,9 @@ def gradient_is_finite_at_t_min_and_t_max(card: Objective) -> None:
         model = Predictor("mean", lambda x, _, guess=guess: guess + 0 * x)
         loss = card.loss(model, x0, card.times(ends, process), noise, process=process)
         slope = torch.autograd.grad(loss.sum(), guess)[0]
-        assert torch.isfinite(loss).all() and torch.isfinite(slope).all(), f"{dtype}: loss {loss.tolist()} at the ends of t"
+        assert torch.isfinite(loss).all() and torch.isfinite(slope).all(), (
+            f"{dtype}: loss {loss.tolist()} at the ends of t"
+        )
 
 
 # ---- mutants -----------------------------------------------------------------------------------------------------

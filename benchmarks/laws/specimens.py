@@ -66,7 +66,12 @@ HEALTHY = Sampler(
     symmetric=frozenset({"rotation", "paths"}),
 )
 HEALTHY_NOISY = replace(
-    HEALTHY, id="specimen.exponential_noisy", sample=partial(sample, eta=1.0), order=None, stochastic=True, weak_order=1.0
+    HEALTHY,
+    id="specimen.exponential_noisy",
+    sample=partial(sample, eta=1.0),
+    order=None,
+    stochastic=True,
+    weak_order=1.0,
 )
 
 

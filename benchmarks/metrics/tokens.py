@@ -4,8 +4,8 @@ token_tv       total variation between the empirical law of whole sequences and 
                t. The plug-in is biased upwards (about sqrt(cells / n) while cells << n, towards 1 beyond): read it
                against the floor, exact draws at the same n. pooled: from all samples at once. pairs: the same for
                neighbouring positions, mean over the pairs, which says more where K^L exceeds n.
-source_bits    excess of the mean of -log2 p per token under the exact table over the source's entropy: 0 for exact samples
-               (also negative for too likely ones: read it beside token_tv).
+source_bits    excess of the mean of -log2 p per token under the exact table over the source's entropy: 0 for exact
+               samples, negative for too likely ones (read it beside token_tv).
 text_bits      mean of -log2 p per token under the n-gram model fitted to the training text. Dull text scores low:
                read it beside token_entropy, and against the floor, the held-out text.
 token_entropy  mean entropy of the tokens within one sequence, in bits (plug-in, so at most log2 L).
@@ -177,10 +177,12 @@ def score_entropy(samples: Shards, context: Context) -> Scores:
 METRICS = (
     Metric(
         name="token_tv", title="Total variation to the exact table", unit="share", better="lower", ideal=0.0,
-        needs=frozenset({"tokens", "token_table"}), score=score_tv, floor=lambda context: score_tv(exact_tokens(context), context),
+        needs=frozenset({"tokens", "token_table"}), score=score_tv,
+        floor=lambda context: score_tv(exact_tokens(context), context),
     ),
     Metric(
-        name="source_bits", title="Excess bits under the exact source", unit="bits per token", better="ideal", ideal=0.0,
+        name="source_bits", title="Excess bits under the exact source", unit="bits per token", better="ideal",
+        ideal=0.0,
         needs=frozenset({"tokens", "token_table"}), score=score_source,
         floor=lambda context: score_source(exact_tokens(context), context),
     ),

@@ -1,1 +1,1 @@
-"""asv's suites. asv imports every module of this folder by itself: absolute imports only, and nothing else lives here."""
+"""asv's suites. asv imports every module of this folder by itself: absolute imports only, nothing else lives here."""

@@ -27,7 +27,11 @@ def means() -> list[str]:
     return [
         id
         for id, card in catalogue.samplers().items()
-        if card.consumes == "mean" and not card.needs and card.nfe and card.walks == "down" and "gaussian" in card.defined_on
+        if card.consumes == "mean"
+        and not card.needs
+        and card.nfe
+        and card.walks == "down"
+        and "gaussian" in card.defined_on
     ]
 
 
@@ -70,9 +74,7 @@ def overhead_ratio(id: str, shape: tuple[int, ...], pairs: int = 40) -> float:
     ours, bare = runner(id, shape), bare_loop(shape)
     with torch.inference_mode():
         ours(), bare()
-        return statistics.median(
-            seconds(ours) / seconds(bare) for _ in range(pairs)
-        )
+        return statistics.median(seconds(ours) / seconds(bare) for _ in range(pairs))
 
 
 class Samplers:

@@ -36,7 +36,12 @@ def velocity_of_mean(
 
 
 def mean_of_velocity(
-    x: Tensor, velocity: Tensor, alpha: Coefficient, sigma: Coefficient, alpha_rate: Coefficient, sigma_rate: Coefficient
+    x: Tensor,
+    velocity: Tensor,
+    alpha: Coefficient,
+    sigma: Coefficient,
+    alpha_rate: Coefficient,
+    sigma_rate: Coefficient,
 ) -> Tensor:
     """sigma u = sigma' x + (alpha' sigma - sigma' alpha) mean, solved for the mean: finite at sigma = 0."""
     return (sigma * velocity - sigma_rate * x) / (alpha_rate * sigma - sigma_rate * alpha)

@@ -113,7 +113,9 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1
         q = 2 * slope * torch.logaddexp(-2 * lam, torch.zeros_like(lam))
         return q / ((beta_min**2 + q).sqrt() + beta_min) / slope
 
-    return Process("vp-linear", log_alpha, lambda t: (-torch.expm1(2 * log_alpha(t))).sqrt(), t_min, t_max, time_of=time_of)
+    return Process(
+        "vp-linear", log_alpha, lambda t: (-torch.expm1(2 * log_alpha(t))).sqrt(), t_min, t_max, time_of=time_of
+    )
 
 
 def subvp(beta_min: float = 0.1, beta_max: float = 20.0, *, t_min: float = 1e-3, t_max: float = 1.0) -> Process:

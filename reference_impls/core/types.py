@@ -51,7 +51,7 @@ class Predictor:
 class Draws(Protocol):
     """A noise source addressed by place: equal addresses give equal noise, whatever was drawn before."""
 
-    def at(self, *where: int) -> "Draws": ...
+    def at(self, *where: int) -> Draws: ...
 
     def normal(self, tag: str, like: Tensor) -> Tensor: ...
 
@@ -144,7 +144,10 @@ class Reduction(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """The card of a sampler. `sample(model, x, grid, *, process, draws, <options>, <aids>) -> Run` is all the harness calls."""
+    """The card of a sampler. All that the harness calls is
+
+    sample(model, x, grid, *, process, draws, <options>, <aids>) -> Run
+    """
 
     id: str
     sample: Callable[..., Run]
@@ -163,7 +166,9 @@ class Sampler:
     exact_options: Mapping[str, Any] = field(default_factory=dict)  # where order and exactness are declared, if the
     # published defaults are biased on purpose (noise inflation, clipping)
     exact_on: frozenset[ExactClass] = frozenset()
-    transitions: Callable[..., Any] | None = None  # tokens: (model, grid, process) -> for each step a map from x [B,L] to
+    transitions: Callable[..., Any] | None = (
+        None  # tokens: (model, grid, process) -> for each step a map from x [B,L] to
+    )
     # next-token weights [B,L,K'], float64; tokens.clipped of them is the law that the step draws from
     symmetric: frozenset[str] = frozenset()  # "rotation", "paths" (same x/alpha on every path with the same rho)
     shapes: str = "any"
