@@ -21,6 +21,7 @@ from reference_impls.core import grids, tokens
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Likelihood, Predictor, Sampler
+from reference_impls.targets import densities
 
 EXACT_ROWS = 1024
 NET_ROWS = {"cpu": 64}  # the activations of a small net then stay in the cache: 0.42 ms a digit, 0.61 ms at 900 rows
@@ -136,7 +137,8 @@ def offered(target: Any) -> frozenset[str]:
     if family_of(target) == "inverse":
         return offered(target.prior)
     kinds = {name for name in ("mean", "posterior", "ratio") if callable(getattr(target, name, None))}
-    return frozenset(kinds | ({"jump"} if callable(getattr(target, "flow", None)) else set()))
+    kinds |= {"jump"} if callable(getattr(target, "flow", None)) else set()
+    return frozenset(kinds | ({"control"} if "mean" in kinds and family_of(target) == "density" else set()))
 
 
 def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
@@ -218,6 +220,8 @@ def model_of(job: Job, card: Any, target: Any, process: Any, device: torch.devic
         return Predictor("jump", lambda x, t, s: source.flow(x, *levels(process, t), *levels(process, s)))
     if card.consumes == "mean":
         return targets.exact(source, process)
+    if card.consumes == "control":
+        return densities.exact_control(source, process, card.base)
     predict = getattr(source, card.consumes)
     return Predictor(card.consumes, lambda x, t: predict(x, t, process))
 

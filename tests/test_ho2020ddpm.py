@@ -162,6 +162,8 @@ def test_even_subsequence_is_the_published_one():
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=f"steps: {bad!r}, expected 1..1000"):
             ddpm.even_subsequence(bad, CHAIN)
+    with pytest.raises(grids.BadGrid, match="ve-edm at 80"):
+        ddpm.even_subsequence(5, process.named("ve-edm"))
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -120,7 +120,7 @@ def test_variance_error_is_second_order_for_fixed_churn_and_first_for_fixed_gamm
 
 @pytest.mark.parametrize("churn", [0.0, 1.5, 40.0])
 def test_sampler_is_algorithm_two(churn):
-    """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels up to sqrt(2) - 1, Euler to 0."""
+    """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels, capped, Euler to 0."""
     levels, draws, model = grids.power_to_zero(7.0)(6, VE).tolist(), Philox(4, 5), exact_model(VE)
     x = start = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     for i in range(6):

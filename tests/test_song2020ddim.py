@@ -158,6 +158,8 @@ def test_subsequences_are_the_published_indices():
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.uniform_subsequence(bad, chain)
+    with pytest.raises(grids.BadGrid, match="ve-edm starts at 80"):
+        ddim.uniform_subsequence(10, process.named("ve-edm"))
     for bad in (0, 30):
         with pytest.raises(grids.BadGrid, match="1..29"):
             ddim.quadratic_subsequence(bad, chain)

@@ -108,6 +108,10 @@ def even_subsequence(steps: int, process: Process) -> Tensor:
     """
     if steps not in range(1, TRAINED + 1):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
+    if process.t_max != 1:
+        raise grids.BadGrid(
+            f"grid: the chain starts at t = 1, but {process.name} at {process.t_max:g}; use the grid t, lam or power(7)"
+        )
     stride = (TRAINED - 1) / max(1, steps - 1)
     indices = [round(place) for place in accumulate([0.0] + [stride] * (steps - 1))] if steps > 1 else [TRAINED - 1]
     return grids.checked(torch.tensor([*(i + 1 for i in reversed(indices)), 0], dtype=torch.float64) / TRAINED)

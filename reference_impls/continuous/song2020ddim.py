@@ -13,8 +13,10 @@ Exact when  point mass: any step, any eta, pathwise for eta = 0. eta = 1 is DDPM
             Every path with the same rho gives the same x/alpha.
 Differs     The official "uniform" list range(0, T, T // S) holds more than S indices when S does not divide T; here it
             is its first S. Its "quadratic" list repeats index 0 for S > 29 (a step from t to t): refused. Both start
-            below the last index (900 of 999 for S = 10) from N(0, I): kept, and a bias that the tables show. With
-            eta = 0 the official loop draws noise and multiplies it by 0; here nothing is drawn.
+            below the last index (900 of 999 for S = 10, 0 for S = 1) from N(0, I): kept, and a bias that the tables
+            show. With eta = 0 the official loop draws noise and multiplies it by 0; here nothing is drawn. Its
+            "ddpm_noisy" is ho2020ddpm with large and clip. It has no inversion: ours agrees with ddim_reverse_sample
+            of openai/improved-diffusion (MIT).
 """
 
 from __future__ import annotations
@@ -82,7 +84,12 @@ def invert(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Dr
     return drive(inversion_plan(grid, process), ddim_step, model, x, draws=draws)
 
 
-def _times(indices: Tensor) -> Tensor:
+def _times(indices: Tensor, process: Process) -> Tensor:
+    if process.t_max != 1:
+        raise grids.BadGrid(
+            f"grid: a subsequence of the chain starts in (0, 1], but {process.name} starts at {process.t_max:g}; "
+            "use the grid t, lam or power(7)"
+        )
     return grids.checked(torch.cat([torch.zeros(1, dtype=torch.float64), (indices.double() + 1) / TRAINED]).flip(0))
 
 
@@ -93,7 +100,7 @@ def uniform_subsequence(steps: int, process: Process) -> Tensor:
     """
     if steps not in range(1, TRAINED + 1):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
-    return _times(torch.arange(steps) * (TRAINED // steps))
+    return _times(torch.arange(steps) * (TRAINED // steps), process)
 
 
 def quadratic_subsequence(steps: int, process: Process) -> Tensor:
@@ -102,7 +109,7 @@ def quadratic_subsequence(steps: int, process: Process) -> Tensor:
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: longer lists repeat index 0; use the uniform one")
     stop = (0.8 * TRAINED) ** 0.5
     roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # rounds as numpy's linspace does
-    return _times((roots**2).floor())
+    return _times((roots**2).floor(), process)
 
 
 def evaluations(grid: Tensor) -> float:

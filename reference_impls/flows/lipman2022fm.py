@@ -50,7 +50,10 @@ from reference_impls.core.types import (
 
 
 def floored(sigma_min: float = 1e-4) -> Process:
-    """The paper's OT path: alpha = 1 - t, sigma = smin + (1-smin) t, down to t = 0. smin: "sufficiently small"."""
+    """The paper's OT path: alpha = 1 - t, sigma = smin + (1-smin) t, down to t = 0.
+
+    smin 1e-4: ours; the paper has "sufficiently small", the library 0.
+    """
     return Process(
         "condot-floored", lambda t: torch.log1p(-t), lambda t: sigma_min + (1 - sigma_min) * t, 0.0, 1.0,
         alpha_of=lambda t: 1 - t,
@@ -190,7 +193,7 @@ def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float,
 def dopri5(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5
 ) -> Run:
-    """Adaptive solution from grid[0] to grid[-1] (inner times unused). x [B,*D]. rtol = atol = 1e-5: the paper's."""
+    """Adaptive solution from grid[0] to grid[-1] (inner times unused). x [B,*D]. rtol = atol = 1e-5: the library's."""
     start, end = grids.checked(grid)[0].item(), grid[-1].item()
     if process.sigma(end) <= 0:
         raise grids.BadGrid(f"grid: ends at {end:g}, where sigma = 0 and the velocity is 0/0; end it at t_min > 0")
@@ -216,8 +219,9 @@ def log_prob(
 ) -> Tensor:
     """log p at t_min by the instantaneous change of variables, nats [B], with the prior N(0, prior_std^2 I) at t_max.
 
-    x0 [B,*D] is taken as the state at t_min. probe: one Rademacher vector per sample, fixed along the trajectory
-    (Hutchinson; unbiased), instead of the exact trace by one backward pass per dimension.
+    x0 [B,*D] is taken as the state at t_min; the result is detached. rtol = atol = 1e-9 (ours; the library has 1e-5):
+    errors below 1e-7 nats on G3. probe: one Rademacher vector per sample, fixed along the trajectory (Hutchinson;
+    unbiased), instead of the exact trace by one backward pass per dimension.
     """
     shape, size = x0.shape[1:], math.prod(x0.shape[1:])
     signs = draws.normal("probe", x0).sign().flatten(1) if probe else None
