@@ -8,7 +8,8 @@ from reference_impls import targets
 from reference_impls.core import process
 from reference_impls.core.draws import Philox
 
-NETS = [name for name in checkpoints.names() if recipes.named(checkpoints.entry(name).recipe).parametrisation and "@" not in name]
+TRAINED = {name: recipes.named(checkpoints.entry(name).recipe) for name in checkpoints.names() if "@" not in name}
+NETS = [name for name, recipe in TRAINED.items() if recipe.parametrisation]
 EXACT = ["g3", "gaussian-2d", "product-2d", "product-64d", "mixture-2d", "digits", "grid9"]
 
 
@@ -35,7 +36,7 @@ def test_exact_denoisers(name, path):
 
 @pytest.mark.parametrize("name", NETS)
 def test_networks(name):
-    recipe = recipes.named(checkpoints.entry(name).recipe)
+    recipe = TRAINED[name]
     own = recipe.own_process()
     model = checkpoints.model(name, process=own)
     if recipe.task == "tokens":

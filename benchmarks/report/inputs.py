@@ -91,6 +91,15 @@ class Inputs:
         return cells(self.records, adaptive=adaptive, declared=self.declared_nfe)
 
     @cached_property
+    def tabled(self) -> pd.DataFrame:
+        """The frame without jobs that ran for a claim alone: these stand in the ledger and on their paper's page."""
+        if self.plan is None:
+            return self.frame
+        elsewhere = {cell.job.id for cell in self.plan.cells if cell.table != "claims"}
+        ledger = {cell.job.id for cell in self.plan.cells} - elsewhere
+        return self.frame[~self.frame.job.isin(ledger)]
+
+    @cached_property
     def measures(self) -> Measures:
         from benchmarks.tables.views import measures
 

@@ -49,7 +49,7 @@ class Panels:
 
     def groups(self, family: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
         """({target, model, net_dtype}, rows of its methods) of a section."""
-        scored = self.frame[self.frame.kind.isin({"score", "sample"})]
+        scored = self.inputs.tabled[self.inputs.tabled.kind.isin({"score", "sample"})]
         parts = views.settled(views.methods(scored), ["target", "model", "net_dtype"])
         return [(key, rows) for key, rows in parts if self.family(rows) == family]
 
@@ -64,7 +64,7 @@ class Panels:
 
     def unscored(self) -> pd.DataFrame:
         """Failed samples of a (target, model) of which nothing was scored: they belong to no section."""
-        failed = self.frame[(self.frame.kind == "sample") & (self.frame.status != "ok")]
+        failed = self.inputs.tabled[(self.inputs.tabled.kind == "sample") & (self.inputs.tabled.status != "ok")]
         placed = {(k["target"], k["model"]) for family in FAMILIES for k, _ in self.groups(family)}
         return failed[[(row.target, row.model) not in placed for row in failed.itertuples()]]
 
