@@ -75,7 +75,8 @@ def code_of(arguments: list[str]) -> int:
         raise
 
 
-MISTAKES = {"UsageError", "StoreError", "BadCheckpoint", "BadRecipe", "EngineError"}  # named, so that none is imported
+# by name, so that none is imported
+MISTAKES = {"UsageError", "StoreError", "BadCheckpoint", "BadRecipe", "EngineError", "TooLarge"}
 
 
 def say(line: str, code: int) -> int:

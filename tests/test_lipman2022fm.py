@@ -93,6 +93,38 @@ def test_likelihood_is_the_closed_density(name):
     assert (found - expected).abs().max().item() < 1e-6
 
 
+@pytest.mark.parametrize("name", ["condot", "ve-geo"])
+def test_likelihood_counts_every_dimension(name):
+    """Invariant 4 in two correlated dimensions, at points whose paths take different numbers of steps."""
+    path, target = process.named(name), targets.named("gaussian-2d")
+    x = torch.tensor([[0.3, -0.2], [3.0, 1.0], [-4.0, 2.5]], dtype=torch.float64)
+    found = fm.log_prob(targets.exact(target, path), x, process=path, draws=Silence())
+    ends = [curve(t) for t in (path.t_min, path.t_max) for curve in (path.alpha, path.sigma)]
+    start = target.flow(x, *ends)
+    prior = torch.distributions.Normal(0.0, path.prior_std).log_prob(start).sum(1)
+    expected = target.log_prob(x, *ends[:2]) + prior - target.log_prob(start, *ends[2:])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_probe_belongs_to_its_sample_and_is_a_sign():
+    """A row alone equals the row in its batch, though rows end at different times; only the draws' signs count."""
+    path = CONDOT.between(0.02, 0.98)
+    model = targets.exact(targets.named("mixture-2d"), path)
+    x = torch.tensor([[0.3, -0.2], [3.0, 1.0], [-4.0, 2.5], [1.0, 1.0]], dtype=torch.float64)
+    together = fm.log_prob(model, x, process=path, draws=Philox(3, 4), probe=True)
+    for i in range(4):
+        alone = fm.log_prob(model, x[i : i + 1], process=path, draws=Philox(3, range(i, i + 1)), probe=True)
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-12, atol=1e-12)
+    signs = Philox(3, 4).normal("probe", x).sign()
+
+    class Signs:
+        def normal(self, tag, like):
+            return signs
+
+    same = fm.log_prob(model, x, process=path, draws=Signs(), probe=True)
+    torch.testing.assert_close(same, together, rtol=0, atol=0)
+
+
 def test_probe_is_unbiased():
     """Invariant 4: over all sign vectors of 2 dimensions, with a mean linear in x, the average is the exact value."""
     path = CONDOT.between(0.1, 0.9)
@@ -208,6 +240,7 @@ def test_dopri5_meets_its_tolerance_and_counts_by_row():
 SCIPY = {  # start: (evaluations, end) of scipy 1.17.1's integrate.RK45, condot 1 -> .001, rtol = atol = 1e-5
     -1.5: (50, -1.4275474871516964),
     -0.25: (62, 0.24840100353760264),
+    0.0: (74, 0.3710018786799281),  # where the starting step takes its other branch
     0.75: (50, 0.9792840089775168),
     2.0: (44, 2.031883661945322),
 }
@@ -245,6 +278,9 @@ def test_gradients_flow_through_the_adaptive_solver():
     with torch.no_grad():
         expected = (G3.flow(x + 1e-5, *ends) - G3.flow(x - 1e-5, *ends)) / 2e-5
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    still = Predictor("mean", lambda y, t: y)  # u = (x - D)/t = 0, so the error estimate is exactly 0
+    end = fm.dopri5(still, x, grids.uniform_t(1, path), process=path, draws=Silence()).x
+    torch.testing.assert_close(torch.autograd.grad(end.sum(), x)[0], torch.ones_like(x), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["condot", "vp-linear"])
