@@ -90,6 +90,17 @@ def test_no_churn_is_the_deterministic_sampler_bit_for_bit():
         assert torch.equal(plain, edm.sample(exact_model(VE), x, grid, process=VE, draws=Philox(0, 5), **options).x)
 
 
+def test_churn_s_defaults_are_the_code_s():
+    """generate.py: S_min 0, S_max inf, S_noise 1."""
+    grid = grids.power_to_zero(7.0)(6, VE)
+    x = 80 * torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    ends = [
+        edm.sample(exact_model(VE), x, grid, process=VE, draws=Philox(0, 5), churn=2.0, **options).x
+        for options in ({}, {"churn_min": 0.0, "churn_max": math.inf, "churn_noise": 1.0})
+    ]
+    assert torch.equal(*ends)
+
+
 @given(st.floats(0.5, 60), st.floats(0, 3), st.sampled_from(["ve-edm", "vp-linear"]))
 def test_the_churn_step_alone_maps_the_marginal_up(churn, c, name):
     """Invariant 5: with S_noise = 1, alpha_h/alpha_t x + noise z maps N(0, alpha_t^2 c + sigma_t^2) to that at h."""

@@ -259,6 +259,34 @@ def test_dopri5_takes_the_steps_of_scipy():
         assert fm.dopri5(exact_model(path), row[None], grid, process=path, draws=Silence()).nfe == nfe
 
 
+def test_dopri5_stays_inside_a_short_interval():
+    """Where the starting step would be longer than the whole interval, its trial evaluation too is cut."""
+    path, seen = CONDOT.between(0.4999, 0.5), []
+
+    def mean(x, t):
+        seen.append(t.min().item())
+        return 0.9 * x  # hardly moves
+
+    x = torch.ones(1, 1, dtype=torch.float64)
+    fm.dopri5(Predictor("mean", mean), x, grids.uniform_t(1, path), process=path, draws=Silence())
+    assert min(seen) >= 0.4999
+
+
+def test_dopri5_leaves_no_sliver_of_time():
+    """A resting field takes steps 1e-6, 1e-5 .. .1: an end a few ulp beyond their sum is reached by the last one."""
+    for ulps in range(12):
+        evaluations = []
+
+        def field(y, t, rows, seen=evaluations):
+            seen.append(1)
+            return torch.zeros_like(y)
+
+        y = torch.ones(1, 1, dtype=torch.float64)
+        end = 0.111111 + ulps * 2.0**-56
+        assert torch.equal(fm.integrate(field, y, 0.0, end, rtol=1e-5, atol=1e-5), y)
+        assert len(evaluations) == 2 + 6 * 6
+
+
 def test_dopri5_names_the_time_where_the_model_breaks():
     path = CONDOT.between(1e-3, 1.0)
     broken = Predictor("mean", lambda x, t: x * torch.where(t < 0.5, math.nan, 1.0)[:, None])

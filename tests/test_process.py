@@ -7,8 +7,11 @@ import torch
 
 from benchmarks.laws import laws
 from benchmarks.laws.processes import NamedGrid
+from reference_impls import catalogue
 from reference_impls.core import grids, process
+from reference_impls.core.draws import Philox
 from reference_impls.core.grids import BadGrid
+from reference_impls.core.types import Predictor
 
 GRIDS = [NamedGrid(name, grids.named(name)) for name in (*grids.NAMED, "power(7)", "power(2.5)", "power(7)_to_zero")]
 CARDS = {"process": [process.named(name) for name in process.NAMED], "grid": GRIDS}
@@ -171,3 +174,18 @@ def test_bad_grids_are_refused(grid, says):
     with pytest.raises(BadGrid) as caught:
         grids.checked(grid)
     assert str(caught.value).startswith("grid: ") and says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_grid_does_not_go_beyond_clean_data():
+    with pytest.raises(BadGrid, match="ends at -0.1, expected at least 0"):
+        grids.checked(torch.tensor([0.5, -0.1], dtype=torch.float64))
+
+
+def test_an_empty_batch_costs_nothing():
+    path = process.named("vp-linear")
+    x = torch.empty(0, 2, dtype=torch.float64)
+    model = Predictor("mean", lambda y, t: y)
+    for id, card in catalogue.samplers().items():
+        if card.consumes == "mean" and not card.needs and card.walks == "down" and card.nfe:
+            run = card.sample(model, x, grids.uniform_lam(3, path), process=path, draws=Philox(0, 0))
+            assert run.x.shape == (0, 2) and run.nfe == 0, id

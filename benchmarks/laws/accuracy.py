@@ -138,15 +138,12 @@ def exact_on_declared_targets(card: Sampler) -> None:
         alpha_t, sigma_t, alpha_s, sigma_s = (
             f(t) for t in (begin, end) for f in (process.alpha, process.sigma)
         )  # fmt: skip
-        x = starts(process, begin)
-        mean = Predictor("mean", lambda y, t: torch.full_like(y, point))
-        draws = Philox(3, x.shape[0], device()) if not card.stochastic else Silence()
-        found = card.sample(mean, x, grid, process=process, draws=draws, **card.exact_options).x
+        x, draws = starts(process, begin), Philox(3, 5, device())
         if card.stochastic:  # with no noise the mean of the law remains, and it is affine in x: compare at the point
-            found = card.sample(mean, torch.full_like(x, alpha_t * point), grid, process=process, draws=draws).x
-            exact = torch.full_like(x, alpha_s * point)
-        else:
-            exact = alpha_s * point + sigma_s / sigma_t * (x - alpha_t * point)
+            x, draws = torch.full_like(x, alpha_t * point), Silence()
+        mean = Predictor("mean", lambda y, t: torch.full_like(y, point))
+        found = card.sample(mean, x, grid, process=process, draws=draws, **card.exact_options).x
+        exact = alpha_s * point + sigma_s / sigma_t * (x - alpha_t * point)
         bound = 1e-9 * (1 + x.abs().max().item() * max(alpha_s / alpha_t, sigma_s / sigma_t, 1.0))
         gap = (found - exact).abs().max().item()
         assert gap <= bound, f"point mass at {point:g}: off by {gap:.2e} (tolerance {bound:.1e}) on {grid.tolist()}"

@@ -32,6 +32,8 @@ def checked(grid: Tensor) -> Tensor:
         raise BadGrid(
             f"grid: not strictly decreasing at index {i} ({pair}); larger t is more noise, so times go down from t_max"
         )
+    if grid[-1] < 0:
+        raise BadGrid(f"grid: ends at {grid[-1].item():g}, expected at least 0, which is clean data")
     return grid
 
 

@@ -105,11 +105,11 @@ class Meter:
 
     @property
     def nfe(self) -> float:
-        return self.rows / self.batch
+        return self.rows / max(1, self.batch)
 
     @property
     def vjps(self) -> float:
-        return self.pulled / self.batch
+        return self.pulled / max(1, self.batch)
 
 
 def require(model: Model, kind: Kind, batch: int) -> Meter:

@@ -151,7 +151,7 @@ def _first_step(field: Field, y: Tensor, slope: Tensor, t: Tensor, span: float, 
     moved = field(y + (sign * trial).to(y.dtype)[:, None] * slope, t + sign * trial, rows)
     bend = torch.maximum(speed, _rms((moved - slope) / scale) / trial)
     refined = torch.where(bend <= 1e-15, (trial * 1e-3).clamp(min=1e-6), (0.01 / bend) ** 0.2)
-    return torch.minimum(100 * trial, refined).clamp(max=abs(span))
+    return torch.minimum(100 * trial, refined)
 
 
 def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float, atol: float) -> Tensor:
