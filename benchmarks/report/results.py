@@ -71,8 +71,10 @@ def quality(panels: Panels) -> Section:
         "samplers: network, start noise, reference and n are shared within a table."
     )
     blocks = panels.nothing("quality", "a trained network on images")
-    for key, rows in panels.groups("quality"):
+    for key, every in panels.groups("quality"):
         id, title = anchor(key), named(key)
+        to_zero = every.grid.str.endswith("_to_zero")
+        rows = every if to_zero.all() else every[~to_zero]  # grids that end at clean data have a table of their own
         blocks += [Heading(id, title), panels.key(id, rows)]
         metrics = sorted(set(rows.metric) - {""}, key=quality_order)
         both = panels.with_floors(rows)
@@ -96,6 +98,13 @@ def quality(panels: Panels) -> Section:
                 both, measure, id=views.slug(id, measure.name), title=f"{measure.title}: {title}", caption=caption
             )
             blocks.append(panels.keep(table))
+            if to_zero.any() and not to_zero.all():
+                table = views.by_budget(
+                    panels.with_floors(every[to_zero]), measure, id=views.slug(id, measure.name, "to-zero"),
+                    title=f"{measure.title}: {title}, the last step to clean data",
+                    caption=f"The same on a grid whose last interval ends at t = 0 instead of t_min. {caption}",
+                )  # fmt: skip
+                blocks.append(panels.keep(table))
         for budget, below in views.spans():
             table = views.by_metric(
                 both, measures, budget, below, id=f"{id}-nfe-{budget}", title=f"{title}: NFE up to {budget}",
