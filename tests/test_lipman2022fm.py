@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.laws.accuracy import Mapped, Silence
 from benchmarks.laws.conduct import exact_model
 from reference_impls import catalogue, targets
-from reference_impls.core import convert, grids, process
+from reference_impls.core import convert, grids, ode, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, expand
 from reference_impls.flows import lipman2022fm as fm
@@ -283,7 +283,7 @@ def test_dopri5_leaves_no_sliver_of_time():
 
         y = torch.ones(1, 1, dtype=torch.float64)
         end = 0.111111 + ulps * 2.0**-56
-        assert torch.equal(fm.integrate(field, y, 0.0, end, rtol=1e-5, atol=1e-5), y)
+        assert torch.equal(ode.integrate(field, y, 0.0, end, rtol=1e-5, atol=1e-5), y)
         assert len(evaluations) == 2 + 6 * 6
 
 
@@ -360,16 +360,16 @@ def test_training_times_are_uniform():
 
 def test_dopri5_tableau_is_consistent():
     """Row sums equal nodes, weights satisfy the quadrature conditions to order 5, error weights sum to 0."""
-    for node, row in zip(fm.NODES, fm.STAGES, strict=True):
+    for node, row in zip(ode.NODES, ode.STAGES, strict=True):
         assert sum(row) == pytest.approx(node, abs=1e-14)
-    weights = (*fm.STAGES[-1], 0.0)
+    weights = (*ode.STAGES[-1], 0.0)
     for power in range(5):
-        whole = sum(w * c**power for w, c in zip(weights, fm.NODES, strict=True))
+        whole = sum(w * c**power for w, c in zip(weights, ode.NODES, strict=True))
         assert whole == pytest.approx(1 / (power + 1), abs=1e-14)
-        embedded = sum((w - e) * c**power for w, e, c in zip(weights, fm.ERROR, fm.NODES, strict=True))
+        embedded = sum((w - e) * c**power for w, e, c in zip(weights, ode.ERROR, ode.NODES, strict=True))
         if power < 4:
             assert embedded == pytest.approx(1 / (power + 1), abs=1e-14)
-    assert sum(fm.ERROR) == pytest.approx(0, abs=1e-15)
+    assert sum(ode.ERROR) == pytest.approx(0, abs=1e-15)
 
 
 def test_dopri5_refuses_a_clean_end():

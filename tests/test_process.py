@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from reference_impls import catalogue
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.grids import BadGrid
+from reference_impls.core.phi import phi
 from reference_impls.core.types import Predictor
 
 GRIDS = [NamedGrid(name, grids.named(name)) for name in (*grids.NAMED, "power(7)", "power(2.5)", "power(7)_to_zero")]
@@ -189,3 +191,15 @@ def test_an_empty_batch_costs_nothing():
         if card.consumes == "mean" and not card.needs and card.walks == "down" and card.nfe:
             run = card.sample(model, x, grids.uniform_lam(3, path), process=path, draws=Philox(0, 0))
             assert run.x.shape == (0, 2) and run.nfe == 0, id
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_phi_functions(order):
+    """Against their integral by Gauss-Legendre, over both branches; the limits at 0 and at -inf."""
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    u, w = (nodes + 1) / 2, weights / 2
+    z = torch.cat([torch.linspace(-20, 5, 101, dtype=torch.float64), torch.tensor([1e-9, -0.999999, 1.0])])
+    exact = (w * np.exp((1 - u) * z.numpy()[:, None]) * u ** (order - 1)).sum(1) / math.factorial(order - 1)
+    torch.testing.assert_close(phi(order, z), torch.from_numpy(exact), rtol=2e-14, atol=0)
+    ends = phi(order, torch.tensor([0.0, -math.inf]))
+    assert ends.tolist() == [1 / math.factorial(order), 0.0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.laws import Law, device
-from benchmarks.laws.conduct import entry, own_process, plain, random_grids, run, starts, usable
+from benchmarks.laws.conduct import call, entry, own_process, plain, random_grids, run, starts, usable
 from benchmarks.laws.impulses import output_law
 from benchmarks.laws.specimens import HEALTHY, HEALTHY_NOISY, SQRT2, sampler, scaled, step
 from reference_impls import catalogue, targets
@@ -87,7 +87,7 @@ def relative_variance_error(card: Sampler, process: Any, grid: Tensor, variance:
         return alpha * variance / (alpha**2 * variance + sigma**2) * x
 
     def go(x: Tensor, draws: Draws) -> Tensor:
-        return card.sample(Predictor("mean", predict), x, grid, process=process, draws=draws, **options).x
+        return call(card, Predictor("mean", predict), x, grid, process=process, draws=draws, **options).x
 
     start = process.alpha(begin) ** 2 * variance + process.sigma(begin) ** 2
     _, found = output_law(go, mean=0.0, variance=start)
@@ -142,7 +142,7 @@ def exact_on_declared_targets(card: Sampler) -> None:
         if card.stochastic:  # with no noise the mean of the law remains, and it is affine in x: compare at the point
             x, draws = torch.full_like(x, alpha_t * point), Silence()
         mean = Predictor("mean", lambda y, t: torch.full_like(y, point))
-        found = card.sample(mean, x, grid, process=process, draws=draws, **card.exact_options).x
+        found = call(card, mean, x, grid, process=process, draws=draws, **card.exact_options).x
         exact = alpha_s * point + sigma_s / sigma_t * (x - alpha_t * point)
         bound = 1e-9 * (1 + x.abs().max().item() * max(alpha_s / alpha_t, sigma_s / sigma_t, 1.0))
         gap = (found - exact).abs().max().item()
@@ -220,8 +220,8 @@ def _rotation(card: Sampler) -> None:
         turned = Predictor("mean", lambda x, t: plain_model(x @ turn, t) @ turn.T)
         x = starts(process, entry(card, grid), shape=(2,))
         draws = Philox(5, x.shape[0], device())
-        first = card.sample(plain_model, x, grid, process=process, draws=draws).x @ turn.T
-        second = card.sample(turned, x @ turn.T, grid, process=process, draws=Mapped(draws, lambda z: z @ turn.T)).x
+        first = call(card, plain_model, x, grid, process=process, draws=draws).x @ turn.T
+        second = call(card, turned, x @ turn.T, grid, process=process, draws=Mapped(draws, lambda z: z @ turn.T)).x
         gap = (first - second).abs().max().item() / (1 + first.abs().max().item())
         assert gap <= 1e-9, f"rotating data, start and noise by {angle:.3f} rotates the result only to {gap:.2e}"
 

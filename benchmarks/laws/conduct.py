@@ -17,12 +17,12 @@ from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
-from reference_impls.core.types import Predictor, Run, Sampler, WrongKind, expand
+from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, WrongKind, expand
 
 
 def plain(card: Sampler) -> bool:
-    """A sampler of means on Gaussian paths that needs no aid: what the generic laws can run."""
-    return card.consumes == "mean" and "gaussian" in card.defined_on and not card.needs
+    """A sampler of means on Gaussian paths that needs no aid but those of `call`: what the generic laws can run."""
+    return card.consumes == "mean" and "gaussian" in card.defined_on and card.needs <= {"condition", "guide"}
 
 
 def usable(process: Any) -> Any:
@@ -62,11 +62,25 @@ def exact_model(process: Any, name: str = "g3") -> Predictor:
     return targets.exact(targets.named(name), process)
 
 
+def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
+    """card.sample with the aids it needs, fixed for each sample index: a label that the model does not heed, so that
+    guidance by it changes nothing; a guide image of which nothing need be kept."""
+    rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
+    if "condition" in card.needs:
+        unheeding = model
+        model = Conditional(model.kind, lambda y, *rest: unheeding(y, *rest[:-1]))
+        options["condition"] = rows % 3
+    if "guide" in card.needs:
+        place = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)
+        options["guide"] = Guide(torch.cos((rows[:, None] + 1) * place).reshape(x.shape) / 2)
+    return card.sample(model, x, grid, process=process, draws=draws, **options)
+
+
 def run(card: Sampler, process: Any, grid: Tensor, *, x: Tensor | None = None, model: Any = None, seed: int = 1,
         samples: Any = None, **options: Any) -> Run:  # fmt: skip
     x = starts(process, entry(card, grid)) if x is None else x
     draws = Philox(seed, x.shape[0] if samples is None else samples, device())
-    return card.sample(model or exact_model(process), x, grid, process=process, draws=draws, **options)
+    return call(card, model or exact_model(process), x, grid, process=process, draws=draws, **options)
 
 
 def batch_never_changes_a_sample(card: Sampler) -> None:

@@ -48,6 +48,38 @@ class Predictor:
         return self.predict(x, *times)
 
 
+class ConditionalModel(Model, Protocol):
+    """A model that also predicts under a condition: given(condition) is the Model of x0 given it, one per row.
+
+    Called itself it is the unconditional model. Labels are int64 [B] and -1 stands for "no condition"; any other
+    condition is what the network was trained with (a low-resolution image [B,*C], say).
+    """
+
+    def given(self, condition: Any) -> Model: ...
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """A function of (x, t, condition) that says what it predicts; condition is None where there is none."""
+
+    kind: Kind
+    predict: Callable[..., Tensor]
+
+    def __call__(self, x: Tensor, *times: Time) -> Tensor:
+        return self.predict(x, *times, None)
+
+    def given(self, condition: Any) -> Predictor:
+        return Predictor(self.kind, lambda x, *times: self.predict(x, *times, condition))
+
+
+class Guide(NamedTuple):
+    """What an editing method starts from. image: [B,*D] in data space; known: bool, broadcasts to it, True where the
+    image must be kept, or None where nothing must."""
+
+    image: Tensor
+    known: Tensor | None = None
+
+
 class Draws(Protocol):
     """A noise source addressed by place: equal addresses give equal noise, whatever was drawn before."""
 
@@ -81,15 +113,21 @@ class WrongKind(TypeError):
 class Meter:
     """A model that counts: rows evaluated and rows pulled back, both per sample of the batch it was made for."""
 
-    __slots__ = ("kind", "model", "batch", "rows", "pulled")
+    __slots__ = ("kind", "model", "batch", "counts")
 
-    def __init__(self, model: Model, batch: int):
+    def __init__(self, model: Model, batch: int, counts: list[int] | None = None):
         self.kind, self.model, self.batch = model.kind, model, batch
-        self.rows = self.pulled = 0
+        self.counts = [0, 0] if counts is None else counts  # rows evaluated, rows pulled back
 
     def __call__(self, x: Tensor, *times: Time) -> Tensor:
-        self.rows += x.shape[0]
+        self.counts[0] += x.shape[0]
         return self.model(x, *times)
+
+    def given(self, condition: Any) -> Meter:
+        """The model under a condition, counted together with this one; raises WrongKind if it takes no condition."""
+        if not callable(getattr(self.model, "given", None)):
+            raise WrongKind("model: takes no condition, expected one with given(condition), see types.Conditional")
+        return Meter(self.model.given(condition), self.batch, self.counts)
 
     def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The prediction (detached) and the function that maps a cotangent to its product with the Jacobian."""
@@ -98,18 +136,18 @@ class Meter:
             out = self(leaf, t)
 
         def pull(cotangent: Tensor) -> Tensor:
-            self.pulled += x.shape[0]
+            self.counts[1] += x.shape[0]
             return torch.autograd.grad(out, leaf, cotangent, retain_graph=True)[0]  # pulled once per dimension
 
         return out.detach(), pull
 
     @property
     def nfe(self) -> float:
-        return self.rows / max(1, self.batch)
+        return self.counts[0] / max(1, self.batch)
 
     @property
     def vjps(self) -> float:
-        return self.pulled / max(1, self.batch)
+        return self.counts[1] / max(1, self.batch)
 
 
 def require(model: Model, kind: Kind, batch: int) -> Meter:
@@ -155,7 +193,7 @@ class Sampler:
     consumes: Kind
     path: str  # name of the paper's own process, see process.named
     start: Start = prior_of_process
-    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition"
+    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide"
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
@@ -177,6 +215,7 @@ class Sampler:
     base: Base | None = None  # of a control: see Base
     unbiased: bool = False  # E[exp(log_weight)] = Z for every control and every grid
     baseline: bool = False  # a labelled relative that the paper's table needs, not the paper's method
+    variant: bool = False  # a further form of another card here: everyday suites leave it out, the suite `solvers` not
     known_failures: Mapping[str, str] = field(default_factory=dict)  # law -> reason; strict: a pass is a failure
 
 
