@@ -17,6 +17,7 @@ from reference_impls.core.draws import Philox
 from reference_impls.targets import atoms as atoms_module
 from reference_impls.targets.atoms import Atoms, digits
 from reference_impls.targets.gaussian import gaussian, isotropic
+from reference_impls.targets.labelled import spread_labels
 from reference_impls.targets.mixtures import Mixture, Product, g3, normal_quantile, rotation
 
 CASES = [
@@ -294,3 +295,60 @@ def test_samples_are_keyed_by_their_index(seed):
         like = torch.empty(5, *target.shape, dtype=torch.float64)
         whole, part = target.sample(Philox(seed, 5), like), target.sample(Philox(seed, range(2, 4)), like[:2])
         assert (whole[2:4] - part).abs().max() <= 1e-13
+
+
+# Labels
+
+LABELLED = [name for name in targets.makers() if getattr(targets.named(name), "class_laws", None) is not None]
+GIVEN = [
+    pytest.param(law, targets.named(name).given(torch.tensor([label])), id=f"{name}-given-{label}-{law.name}")
+    for law in laws().values()
+    if law.subject == "target"
+    for name, label in (("g3", 2), ("mixture-2d", 1), ("digits", 4))
+    if law.applies(targets.named(name).given(torch.tensor([label])))
+]
+
+
+@pytest.mark.parametrize(("law", "card"), GIVEN)
+def test_law_given_a_label(law, card):
+    law.check(card)
+
+
+def test_the_suite_has_labelled_targets():
+    assert {"g3", "mixture-2d", "digits"} <= set(LABELLED) and "product-2d" not in LABELLED
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_are_spread_by_sample_index_alone(name):
+    """Any run of consecutive samples holds each class in its share; cutting the samples elsewhere changes no label."""
+    weights = targets.named(name).class_weights
+    whole = spread_labels(weights, range(5000))
+    assert torch.equal(torch.cat([spread_labels(weights, range(a, a + 500)) for a in range(0, 5000, 500)]), whole)
+    for first, count in ((0, 45), (17, 45), (123, 300), (0, 5000)):
+        shares = whole[first : first + count].bincount(minlength=len(weights))
+        assert ((shares - weights * count).abs() <= 3).all(), (first, count, shares)  # discrepancy of a Kronecker set
+
+
+def test_labels_that_do_not_fit_are_refused():
+    digit = targets.named("digits")
+    for label, said in (
+        (torch.tensor([10]), "^label: 10 .. 10, expected 0 .. 9"),
+        (torch.tensor([-2]), "^label: -2"),
+        (torch.tensor([1.0]), "^label: torch.float32"),
+        (torch.tensor(3), "expected int64"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            digit.given(label)
+    with pytest.raises(ValueError, match="no classes"):
+        targets.named("product-2d").given(torch.tensor([0]))
+    with pytest.raises(ValueError, match="^label: 3 labels, expected 1 or 2"):
+        digit.given(torch.tensor([1, 2, 3])).mean(torch.zeros(2, 1, 8, 8), 1.0, 0.5)
+
+
+def test_classes_of_the_digits_are_those_of_the_file():
+    images, labels = digits("train")
+    digit = targets.named("digits")
+    assert torch.equal(digit.class_laws[7].atoms, images[labels == 7])
+    assert torch.allclose(digit.class_weights * 897, labels.bincount().double(), rtol=0, atol=1e-12)
+    near = digit.given(labels).mean(images, 1.0, 1e-3)  # at so little noise each digit is its own denoised self
+    assert (near - images).abs().max() <= 1e-12

@@ -17,6 +17,7 @@ from reference_impls.core.draws import Philox
 from reference_impls.targets import named
 from reference_impls.targets.atoms import Atoms
 from reference_impls.targets.gaussian import Gaussian
+from reference_impls.targets.labelled import Given, class_log_prob
 from reference_impls.targets.mixtures import Mixture, Product
 
 lams = st.floats(-3.0, 3.0)  # half log signal-to-noise ratio
@@ -30,6 +31,10 @@ def real_vectors(card: Any) -> bool:
 
 def flowing(card: Any) -> bool:
     return real_vectors(card) and hasattr(card, "flow")
+
+
+def labelled(card: Any) -> bool:
+    return getattr(card, "class_laws", None) is not None
 
 
 def plane(card: Any) -> bool:
@@ -175,6 +180,70 @@ def flow_follows_the_velocity(card: Any) -> None:
     holds()
 
 
+def labels_of(card: Any, rows: int) -> Tensor:
+    """-1, 0, 1, .. in turn, int64 [rows]."""
+    return torch.arange(rows, device=device()) % (len(card.class_laws) + 1) - 1
+
+
+def classes_make_up_the_whole(card: Any) -> None:
+    """Density and denoiser are those of the classes, put together by Bayes; samples of a class are likelier there."""
+    K = len(card.class_laws)
+
+    @given(lams, scales)
+    def holds(lam: float, scale: float) -> None:
+        alpha, sigma = level(lam, scale)
+        x = noised(card, alpha, sigma, 5)[1]
+        each = [card.given(torch.tensor([c], device=device())) for c in range(K)]
+        joint = torch.stack([law.log_prob(x, alpha, sigma) for law in each]) + card.class_weights.log().to(x)[:, None]
+        share = joint.softmax(0).reshape(K, -1, *[1] * len(card.shape))
+        mean = (share * torch.stack([law.mean(x, alpha, sigma) for law in each])).sum(0)
+        for found, expected, what in (
+            (mean, card.mean(x, alpha, sigma), "mean"),
+            (joint.logsumexp(0), card.log_prob(x, alpha, sigma), "log_prob"),
+            (joint.log_softmax(0).T, class_log_prob(card, x, alpha, sigma), "class_log_prob"),
+        ):
+            gap = ((found - expected).abs() / (1 + expected.abs())).max().item()
+            assert gap <= 1e-10, f"{card.name}: {what} of the whole and of its classes differ by {gap}"
+
+    holds()
+    labels = torch.arange(K, device=device()).repeat_interleave(40)
+    alpha, sigma = level(2.0, 1.0)
+    draws, like = Philox(SEED, 40 * K, device()), torch.empty(40 * K, *card.shape, dtype=torch.float64, device=device())
+    x = alpha * card.given(labels).sample(draws, like) + sigma * draws.normal("law", like)
+    own = class_log_prob(card, x, alpha, sigma)[torch.arange(40 * K), labels].reshape(K, 40).mean(1)
+    prior = card.class_weights.log().to(own)
+    assert (own > prior).all(), f"{card.name}: samples of a class are no likelier in it: {own.tolist()}"
+
+
+def each_row_has_its_label(card: Any) -> None:
+    """A row's label is its own, -1 is the whole law, and one label serves all rows."""
+    rows = 2 * len(card.class_laws) + 3
+    labels = labels_of(card, rows)
+    together = card.given(labels)
+
+    @given(st.lists(st.tuples(lams, scales), min_size=rows, max_size=rows))
+    def holds(places: list[tuple[float, float]]) -> None:
+        levels = torch.tensor([level(*place) for place in places], dtype=torch.float64, device=device())
+        alpha, sigma = (levels[:, k].reshape(-1, *[1] * len(card.shape)) for k in range(2))
+        x = noised(card, alpha, sigma, rows)[1]
+        for name in ("mean", "log_prob"):
+            found = getattr(together, name)(x, alpha, sigma)
+            for b, c in enumerate(labels.tolist()):
+                law = card if c < 0 else card.class_laws[c]
+                alone = getattr(law, name)(x[b : b + 1], alpha[b : b + 1], sigma[b : b + 1])[0]
+                gap = ((found[b] - alone).abs() / (1 + alone.abs())).max().item()
+                assert gap <= 1e-10, f"{card.name}: {name} of row {b} is {gap} away from that of its label {c}"
+
+    holds()
+    draws, like = Philox(SEED, rows, device()), torch.empty(rows, *card.shape, dtype=torch.float64, device=device())
+    found = together.sample(draws, like)
+    for b, c in enumerate(labels.tolist()):
+        law = card if c < 0 else card.class_laws[c]
+        alone = law.sample(Philox(SEED, range(b, b + 1), device()), like[:1])[0]
+        gap = (found[b] - alone).abs().max().item()
+        assert gap <= 1e-12, f"{card.name}: the sample of row {b} is not that of its label {c} alone"
+
+
 def _as(kind: type, card: Any) -> Any:
     return kind(**{f.name: getattr(card, f.name) for f in fields(card) if f.init})
 
@@ -256,7 +325,56 @@ class _OwnPrecision(Atoms):
         return ((-square / (2 * sigma**2)).softmax(1) @ y).reshape(x.shape)
 
 
+class _EqualClasses(Mixture):
+    """The classes' weights are forgotten."""
+
+    @property
+    def class_weights(self):
+        return torch.full_like(self.weights, 1 / self.weights.shape[0])
+
+
+class _LabelsShifted(Atoms):
+    """Every label stands for the class after it."""
+
+    def given(self, label):
+        return Given(self, torch.where(label < 0, label, (label + 1) % len(self.class_laws)))
+
+
+class _FirstLabel(Atoms):
+    """All rows have the label of the first."""
+
+    def given(self, label):
+        return Given(self, label[:1].expand_as(label))
+
+
+class _NoneIsTheLast(Mixture):
+    """No label is read as the last one."""
+
+    def given(self, label):
+        return Given(self, label % len(self.class_laws))
+
+
 LAWS = (
+    Law(
+        name="classes_make_up_the_whole",
+        subject="target",
+        check=classes_make_up_the_whole,
+        applies=labelled,
+        mutants={
+            "equal_weights": lambda: _as(_EqualClasses, named("mixture-2d")),
+            "labels_shifted": lambda: _as(_LabelsShifted, named("digits")),
+        },
+    ),
+    Law(
+        name="each_row_has_its_label",
+        subject="target",
+        check=each_row_has_its_label,
+        applies=labelled,
+        mutants={
+            "first_label_for_all": lambda: _as(_FirstLabel, named("digits")),
+            "none_is_the_last": lambda: _as(_NoneIsTheLast, named("mixture-2d")),
+        },
+    ),
     Law(
         name="score_of_log_prob_is_that_of_the_mean",
         subject="target",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from reference_impls.core.convert import Coefficient
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Draws
+from reference_impls.targets.labelled import Given
 
 ENTRIES = {"cpu": 2**18}  # rows x atoms held at once on a device: 2 MiB of weights stay near a core (5 ms for 900
 OTHER_ENTRIES = 2**26  # digits against 10 ms in one piece, one thread); elsewhere the bound is memory
@@ -33,16 +34,34 @@ class Atoms:
 
     alpha, sigma: floats, or tensors [B,1,..]. Weights are computed in float64 whatever x's dtype: logits reach 1e8,
     and a float32 logit of 1e3 is off by 1e-4, and so is the mean. Results have x's dtype and device.
+    labels: int64 [n], the class of each atom, 0 .. K-1 with none empty; None where they have no classes.
     """
 
     name: str
     atoms: Tensor
     blur: float = 0.0
+    labels: Tensor | None = None
     _placed: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.atoms.shape[1:])
+
+    @cached_property
+    def class_laws(self) -> tuple[Atoms, ...] | None:
+        """The uniform law on the atoms of each class, blurred alike."""
+        if self.labels is None:
+            return None
+        classes = range(int(self.labels.max()) + 1)
+        return tuple(Atoms(f"{self.name} class {c}", self.atoms[self.labels == c], self.blur) for c in classes)
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        return None if self.labels is None else self.labels.bincount().double() / self.labels.shape[0]
+
+    def given(self, label: Tensor) -> Given:
+        """The law of x0 given its class, see Given."""
+        return Given(self, label)
 
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,*D], dtype and device: an atom by inverse CDF, then the blur."""
@@ -153,4 +172,10 @@ def digits(part: Literal["train", "held_out", "all"]) -> tuple[Tensor, Tensor]:
     return images[kept], labels[kept]
 
 
-NAMED: dict[str, Callable[[], Atoms]] = {"digits": lambda: Atoms("digits", digits("train")[0])}
+def labelled_digits() -> Atoms:
+    """The training digits with their labels."""
+    images, labels = digits("train")
+    return Atoms("digits", images, labels=labels)
+
+
+NAMED: dict[str, Callable[[], Atoms]] = {"digits": labelled_digits}

@@ -18,6 +18,8 @@ from torch import Tensor
 from reference_impls.core.convert import Coefficient
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Draws
+from reference_impls.targets.gaussian import Gaussian, gaussian
+from reference_impls.targets.labelled import Given
 
 LOG_ROOT_TAU = math.log(2 * math.pi) / 2
 MOST_STEPS = 200  # of the root finder; it stops after 5 to 15
@@ -39,6 +41,22 @@ class Product:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
+
+    @cached_property
+    def class_laws(self) -> tuple[Gaussian, ...] | None:
+        """In one dimension a label names the component; in more, a component for each coordinate is no class."""
+        if self.shape != (1,):
+            return None
+        pairs = enumerate(zip(self.means, self.variances, strict=True))
+        return tuple(gaussian(mean, variance[:, None], f"{self.name} class {k}") for k, (mean, variance) in pairs)
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        return None if self.class_laws is None else self.weights[:, 0]
+
+    def given(self, label: Tensor) -> Given:
+        """The law of x0 given its component, see Given."""
+        return Given(self, label)
 
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,d], dtype and device; components by inverse CDF."""
@@ -159,7 +177,7 @@ def normal_quantile(log_p: Tensor) -> Tensor:
 class Mixture:
     """sum_k weights[k] N(means[k], covariances[k]): weights [K], means [K,d], covariances [K,d,d], float64.
 
-    The flow has no closed form.
+    The flow has no closed form. A label names the component.
     """
 
     name: str
@@ -170,6 +188,19 @@ class Mixture:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
+
+    @cached_property
+    def class_laws(self) -> tuple[Gaussian, ...]:
+        pairs = enumerate(zip(self.means, self.covariances, strict=True))
+        return tuple(gaussian(mean, covariance, f"{self.name} class {k}") for k, (mean, covariance) in pairs)
+
+    @property
+    def class_weights(self) -> Tensor:
+        return self.weights
+
+    def given(self, label: Tensor) -> Given:
+        """The law of x0 given its component, see Given."""
+        return Given(self, label)
 
     @cached_property
     def axes(self) -> tuple[Tensor, Tensor]:
