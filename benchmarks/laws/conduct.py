@@ -17,12 +17,12 @@ from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
-from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, WrongKind, expand
+from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, Shared, WrongKind, expand
 
 
 def plain(card: Sampler) -> bool:
     """A sampler of means on Gaussian paths that needs no aid but those of `call`: what the generic laws can run."""
-    return card.consumes == "mean" and "gaussian" in card.defined_on and card.needs <= {"condition", "guide"}
+    return card.consumes == "mean" and "gaussian" in card.defined_on and card.needs <= {"condition", "guide", "share"}
 
 
 def usable(process: Any) -> Any:
@@ -64,12 +64,15 @@ def exact_model(process: Any, name: str = "g3") -> Predictor:
 
 def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
     """card.sample with the aids it needs, fixed for each sample index: a label that the model does not heed, so that
-    guidance by it changes nothing; a guide image of which nothing need be kept."""
+    guidance by it changes nothing; a guide image of which nothing need be kept; a share of the variance of a third."""
     rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
     if "condition" in card.needs:
         unheeding = model
         model = Conditional(model.kind, lambda y, *rest: unheeding(y, *rest[:-1]))
         options["condition"] = rows % 3
+    if "share" in card.needs:
+        alone = model
+        model = Shared(model.kind, lambda y, *times: (alone(y, *times), torch.full_like(y, 1 / 3)))
     if "guide" in card.needs:
         place = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)
         options["guide"] = Guide(torch.cos((rows[:, None] + 1) * place).reshape(x.shape) / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +14,18 @@ from benchmarks.laws import Law, device
 from benchmarks.laws.specimens import objective, squared_error
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Objective, Predictor, expand
+from reference_impls.core.types import Model, Objective, Predictor, Shared, expand
 
 
 def learns_a_mean(card: Objective) -> bool:
-    return card.minimiser == "mean" and card.times is not None and not card.needs
+    return card.minimiser == "mean" and card.times is not None and card.needs <= {"share"}
+
+
+def _model(card: Objective, predict: Callable[..., Tensor]) -> Model:
+    """A model of means, with a share of the variance of a third where the objective asks for one."""
+    if "share" not in card.needs:
+        return Predictor("mean", predict)
+    return Shared("mean", lambda x, t: (predict(x, t), torch.full_like(x, 1 / 3)))
 
 
 def _normals(seed: int, count: int, *shape: int) -> Tensor:
@@ -29,7 +37,7 @@ def one_number_per_sample(card: Objective) -> None:
     process = processes.named(card.path)
     x0, noise = _normals(1, 6, 1, 4), _normals(2, 6, 1, 4)
     t = card.times(torch.linspace(0.1, 0.9, 6, dtype=torch.float64, device=device()), process)
-    model = Predictor("mean", lambda x, _: x * 0.3)
+    model = _model(card, lambda x, _: x * 0.3)
     together = card.loss(model, x0, t, noise, process=process)
     assert together.shape == (6,), f"loss has shape {tuple(together.shape)}, expected (6,)"
     for i in range(6):
@@ -48,7 +56,7 @@ def _expected_gradient(card: Objective, u: float, seed: int, shift: float) -> Te
     noise = (x - alpha * atoms) / sigma
     posterior = torch.softmax(share.log() - noise.square().sum(1) / 2, 0)
     mean = ((posterior[:, None] * atoms).sum(0) + shift).requires_grad_()
-    model = Predictor("mean", lambda y, _: mean.expand_as(y))
+    model = _model(card, lambda y, _: mean.expand_as(y))
     loss = (posterior * card.loss(model, atoms, t, noise, process=process)).sum()
     return torch.autograd.grad(loss, mean)[0]
 
@@ -81,7 +89,7 @@ def gradient_is_finite_at_t_min_and_t_max(card: Objective) -> None:
     for dtype in (torch.float64, torch.float32):
         x0, noise = _normals(1, 2, 3).to(dtype), _normals(2, 2, 3).to(dtype)
         guess = torch.zeros(2, 3, dtype=dtype, device=device(), requires_grad=True)
-        model = Predictor("mean", lambda x, _, guess=guess: guess + 0 * x)
+        model = _model(card, lambda x, _, guess=guess: guess + 0 * x)
         loss = card.loss(model, x0, card.times(ends, process), noise, process=process)
         slope = torch.autograd.grad(loss.sum(), guess)[0]
         assert torch.isfinite(loss).all() and torch.isfinite(slope).all(), (

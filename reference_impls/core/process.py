@@ -188,10 +188,11 @@ def brownian_bridge(variance: float = 1.0, *, t_min: float = 0.0, t_max: float =
 def discrete(betas: Tensor, *, name: str = "discrete") -> Process:
     """The chain alpha_i^2 = prod_{j<=i} (1 - beta_j) placed at t = i/T; log alpha is linear in t between knots.
 
-    betas: float64 [T]. t_min = 0 is clean data (alpha = 1, sigma = 0), 1/T the first noised knot, 1 the last.
+    betas: float64 [T] in (0, 1]. t_min = 0 is clean data (alpha = 1, sigma = 0), 1/T the first noised knot, 1 the last.
     """
     steps = betas.shape[0]
     knots = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas.double()).cumsum(0) / 2])
+    knots = knots.clamp(min=-800.0)  # where a beta is 1: alpha is still exactly 0, and what lies between is no 0 x inf
 
     def log_alpha(t: Tensor) -> Tensor:
         place = t * steps
@@ -208,6 +209,12 @@ def linear_betas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> 
     return torch.linspace(first, last, steps, dtype=torch.float64)
 
 
+def cosine_betas(steps: int = 1000, shift: float = 0.008, most: float = 0.999) -> Tensor:
+    """float64 [steps], min(1 - f(i/T)/f((i-1)/T), most), f(u) = cos^2(pi/2 (u+s)/(1+s)); Nichol & Dhariwal 2021."""
+    level = (math.pi / 2 * (torch.linspace(0, 1, steps + 1, dtype=torch.float64) + shift) / (1 + shift)).cos() ** 2
+    return (1 - level[1:] / level[:-1]).clamp(max=most)
+
+
 NAMED: dict[str, Callable[[], Process]] = {
     "vp-linear": vp_linear,
     "vp-10": lambda: replace(vp_linear(0.1, 10.0, t_min=0.0), name="vp-10"),
@@ -218,6 +225,7 @@ NAMED: dict[str, Callable[[], Process]] = {
     "cosine": cosine,
     "condot": condot,
     "discrete-linear": lambda: discrete(linear_betas(), name="discrete-linear"),
+    "discrete-cosine": lambda: discrete(cosine_betas(), name="discrete-cosine"),
 }
 
 

@@ -72,6 +72,30 @@ class Conditional:
         return Predictor(self.kind, lambda x, *times: self.predict(x, *times, condition))
 
 
+class ShareModel(Model, Protocol):
+    """A model of the mean whose one evaluation also places the log variance of a reverse step between two bounds.
+
+    with_share(x, t) -> (mean, share), both [B,*D]: share 0 is the lower bound, 1 the upper; the method sets them, for
+    they depend on where the step ends. Called itself it gives the mean alone.
+    """
+
+    def with_share(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A function of (x, t) that returns (prediction, share) and says what it predicts: the plainest ShareModel."""
+
+    kind: Kind
+    predict: Callable[..., tuple[Tensor, Tensor]]
+
+    def __call__(self, x: Tensor, *times: Time) -> Tensor:
+        return self.predict(x, *times)[0]
+
+    def with_share(self, x: Tensor, *times: Time) -> tuple[Tensor, Tensor]:
+        return self.predict(x, *times)
+
+
 class Guide(NamedTuple):
     """What an editing method starts from. image: [B,*D] in data space; known: bool, broadcasts to it, True where the
     image must be kept, or None where nothing must."""
@@ -129,17 +153,29 @@ class Meter:
             raise WrongKind("model: takes no condition, expected one with given(condition), see types.Conditional")
         return Meter(self.model.given(condition), self.batch, self.counts)
 
+    def with_share(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """Mean and share by one evaluation; raises WrongKind if the model gives no share."""
+        if not callable(getattr(self.model, "with_share", None)):
+            raise WrongKind("model: gives no share of the variance, expected with_share(x, t), see types.Shared")
+        self.counts[0] += x.shape[0]
+        return self.model.with_share(x, t)
+
     def vjp(self, x: Tensor, t: Time) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The prediction (detached) and the function that maps a cotangent to its product with the Jacobian."""
+        """The prediction and the function that maps a cotangent to its product with the Jacobian.
+
+        Both are differentiable where x carries a graph; otherwise they are detached.
+        """
+        kept = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
-            leaf = x.detach().requires_grad_()
+            leaf = x if kept else x.detach().requires_grad_()
             out = self(leaf, t)
 
         def pull(cotangent: Tensor) -> Tensor:
             self.counts[1] += x.shape[0]
-            return torch.autograd.grad(out, leaf, cotangent, retain_graph=True)[0]  # pulled once per dimension
+            # the graph is retained because some pull once per dimension
+            return torch.autograd.grad(out, leaf, cotangent, retain_graph=True, create_graph=kept)[0]
 
-        return out.detach(), pull
+        return out if kept else out.detach(), pull
 
     @property
     def nfe(self) -> float:
@@ -193,7 +229,8 @@ class Sampler:
     consumes: Kind
     path: str  # name of the paper's own process, see process.named
     start: Start = prior_of_process
-    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide"
+    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide"; "share" is no aid
+    # but asks for a ShareModel
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
