@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from reference_impls import nets
+from reference_impls.nets import gated
 from reference_impls.nets.layers import Fourier
 
 OPTIONS = {
@@ -16,6 +17,8 @@ OPTIONS = {
     "mlp": {"dim": 3, "outputs": 4},
     "transformer": {"states": 7, "classes": 6, "length": 12, "width": 32, "depth": 2},
     "classifier": {},
+    "gated": {"width": 8, "down": [1, 1], "up": [1, 1]},
+    "gated_pair": {"width": 8, "down": [1], "up": [2]},
 }
 NOISED = [kind for kind in OPTIONS if kind != "classifier"]
 
@@ -24,7 +27,7 @@ def inputs(kind: str, batch: int = 5) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     if kind == "transformer":
         return torch.randint(0, 7, (batch, 12), generator=generator)
-    shape = {"mlp": (3,), "unet": (1, 8, 8), "classifier": (1, 8, 8)}[kind]
+    shape = (3,) if kind == "mlp" else (1, 8, 8)
     return torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
 
 
@@ -99,7 +102,7 @@ def test_every_weight_matters(kind, device):
         assert used.abs().max() > 1e-9, name
 
 
-@pytest.mark.parametrize("kind", ["unet", "mlp", "classifier"])
+@pytest.mark.parametrize("kind", ["unet", "mlp", "classifier", "gated", "gated_pair"])
 def test_gradients_are_those_of_finite_differences(kind, device):
     """What guidance, controls and likelihoods ask of a network: J v and v J at a point agree with differences."""
     net, x = stirred(kind, device), inputs(kind)[:2].to(device)
@@ -161,6 +164,43 @@ def test_the_digit_network_keeps_its_budget():
     assert nets.build("classifier", seed=0).last.in_features <= 64  # dimension of the digit metrics
 
 
+def test_a_network_that_sees_an_image_heeds_it_and_its_noise():
+    net = nets.build("unet", seed=0, seen=1).double()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1)
+    x, seen = inputs("unet"), inputs("unet").flip(0)
+    before = net(x, 0.3, seen, 0.2)
+    assert (net(x, 0.3, seen + 0.1, 0.2) - before).abs().max() > 1e-6
+    assert (net(x, 0.3, seen, 0.5) - before).abs().max() > 1e-6
+
+
+def test_gates_and_norms_are_what_they_say():
+    """The gate is of degree 2, the norm of degree 0 up to its floor; nothing else in the block bends."""
+    x = inputs("gated").expand(-1, 6, -1, -1)
+    assert torch.equal(gated.gate(2 * x), 4 * gated.gate(x))
+    torch.testing.assert_close(gated.gate(x), x[:, :3] * x[:, 3:])
+    norm = gated.ChannelNorm(6).double()
+    rows = torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    normed = norm(rows)
+    assert normed.mean(1).abs().max() < 1e-12
+    expected = rows.var(1, correction=0) / (rows.var(1, correction=0) + 1e-5)
+    torch.testing.assert_close(normed.var(1, correction=0), expected, rtol=1e-12, atol=0)
+
+
+def test_a_gated_block_starts_as_the_identity():
+    block = gated.Gated(4, 8, torch.Generator().manual_seed(0)).double()
+    x = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(block(x, torch.ones(3, 8, dtype=torch.float64)), x)
+
+
+def test_a_gated_network_takes_any_size_and_fills_below_and_right():
+    net = stirred("gated", torch.device("cpu"))
+    x = torch.randn(2, 1, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    filled = nn.functional.pad(x, (0, 3, 0, 1))
+    torch.testing.assert_close(net(x, 0.5), net(filled, 0.5)[..., :7, :5], rtol=1e-12, atol=1e-12)
+
+
 def test_an_unknown_kind_is_named_with_those_there_are():
-    with pytest.raises(KeyError, match="net: 'resnet' is not known; expected one of classifier, mlp, transformer, u"):
+    with pytest.raises(KeyError, match="net: 'resnet' is not known; expected one of classifier, gated, gated_pair, "):
         nets.build("resnet", seed=0)

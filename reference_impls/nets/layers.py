@@ -29,9 +29,18 @@ def linear(inputs: int, outputs: int, generator: Generator, *, silent: bool = Fa
     return _drawn(skip_init(nn.Linear, inputs, outputs), generator, silent=silent)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, generator: Generator, *, silent: bool = False) -> nn.Module:
+def convolution(
+    inputs: int, outputs: int, kernel: int, generator: Generator, *,
+    silent: bool = False, groups: int = 1, bias: bool = True,
+) -> nn.Module:  # fmt: skip
     """Stride 1, zero padding, same size out."""
-    return _drawn(skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2), generator, silent=silent)
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=bias)
+    return _drawn(layer, generator, silent=silent)
+
+
+def halving(inputs: int, outputs: int, generator: Generator) -> nn.Module:
+    """A 2x2 convolution of stride 2: half the size out."""
+    return _drawn(skip_init(nn.Conv2d, inputs, outputs, 2, stride=2), generator, silent=False)
 
 
 def neighbourhood(width: int, reach: int, generator: Generator) -> nn.Module:

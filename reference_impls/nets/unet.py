@@ -50,14 +50,18 @@ class UNet(nn.Module):
     """(x [B,C,H,W], noise embedding [B] or a float) -> [B,C,H,W] in float32 or better; H and W even.
 
     width: channels at full resolution, `inner` at half. The defaults have 139,033 parameters for one channel.
+    seen: channels of an image [B,seen,H,W] that it sees beside x, whose own noise embedding `level` is added to x's.
     """
 
     def __init__(
-        self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64
-    ):
+        self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64,
+        seen: int = 0,
+    ):  # fmt: skip
         super().__init__()
         self.embed = NoiseEmbedding(embedding, generator)
-        self.enter = convolution(channels, width, 3, generator)
+        if seen:
+            self.embed_seen = NoiseEmbedding(embedding, generator)
+        self.enter = convolution(channels + seen, width, 3, generator)
         self.down = Residual(width, width, embedding, generator)
         self.low_in = Residual(width, inner, embedding, generator)
         self.attention = Attention(inner, generator)
@@ -66,8 +70,11 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, width)
         self.leave = convolution(width, channels, 3, generator, silent=True)
 
-    def forward(self, x: Tensor, embedding: Time) -> Tensor:
+    def forward(self, x: Tensor, embedding: Time, seen: Tensor | None = None, level: Time = 0.0) -> Tensor:
         context = self.embed(embedding, x.shape[0])
+        if seen is not None:
+            context = context + self.embed_seen(level, x.shape[0])
+            x = torch.cat([x, seen.to(x)], dim=1)
         fine = self.down(self.enter(x.to(self.enter.weight.dtype)), context)
         coarse = self.low_in(functional.avg_pool2d(fine, 2), context)
         coarse = self.low_out(self.attention(coarse), context)
