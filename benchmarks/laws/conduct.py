@@ -68,7 +68,7 @@ def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, dr
     rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
     if "condition" in card.needs:
         unheeding = model
-        model = Conditional(model.kind, lambda y, *rest: unheeding(y, *rest[:-1]))
+        model = Conditional(model.kind, lambda y, *rest: unheeding(y, *rest[:-1]), lambda label: torch.zeros_like(x))
         options["condition"] = rows % 3
     if "share" in card.needs:
         alone = model

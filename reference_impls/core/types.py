@@ -60,10 +60,14 @@ class ConditionalModel(Model, Protocol):
 
 @dataclass(frozen=True)
 class Conditional:
-    """A function of (x, t, condition) that says what it predicts; condition is None where there is none."""
+    """A function of (x, t, condition) that says what it predicts; condition is None where there is none.
+
+    first: condition -> [B,*D], an estimate of x0 from the condition alone, for the methods that start from one.
+    """
 
     kind: Kind
     predict: Callable[..., Tensor]
+    first: Callable[[Any], Tensor] | None = None
 
     def __call__(self, x: Tensor, *times: Time) -> Tensor:
         return self.predict(x, *times, None)
@@ -94,6 +98,26 @@ class Shared:
 
     def with_share(self, x: Tensor, *times: Time) -> tuple[Tensor, Tensor]:
         return self.predict(x, *times)
+
+
+class Noised(NamedTuple):
+    """A condition that carries noise of its own: image = alpha lift(c) + sigma z, where c is what x0 was seen as.
+
+    alpha, sigma: numbers, or float64 [B]; lift: from what was seen to the image's size; label: int64 [B], or None.
+    """
+
+    image: Tensor
+    alpha: Time
+    sigma: Time
+    lift: Callable[[Tensor], Tensor]
+    label: Tensor | None = None
+
+
+class Pairs(NamedTuple):
+    """A reference set: clean samples [R,*D] and, row by row, the condition that each was seen as."""
+
+    x0: Tensor
+    condition: Tensor
 
 
 class Guide(NamedTuple):
@@ -152,6 +176,14 @@ class Meter:
         if not callable(getattr(self.model, "given", None)):
             raise WrongKind("model: takes no condition, expected one with given(condition), see types.Conditional")
         return Meter(self.model.given(condition), self.batch, self.counts)
+
+    def first(self, condition: Any) -> Tensor:
+        """The model's estimate from the condition alone, counted as an evaluation; raises WrongKind if it has none."""
+        if not callable(getattr(self.model, "first", None)):
+            raise WrongKind("model: has no estimate of its own, expected first(condition), see types.Conditional")
+        estimate = self.model.first(condition)
+        self.counts[0] += estimate.shape[0]
+        return estimate
 
     def with_share(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """Mean and share by one evaluation; raises WrongKind if the model gives no share."""
@@ -229,8 +261,8 @@ class Sampler:
     consumes: Kind
     path: str  # name of the paper's own process, see process.named
     start: Start = prior_of_process
-    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide"; "share" is no aid
-    # but asks for a ShareModel
+    needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide", "reference"
+    # (Pairs); "share" is no aid but asks for a ShareModel
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
