@@ -199,6 +199,17 @@ def features(*, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor
     return of
 
 
+def classes(*, device: torch.device | str = "cpu") -> Callable[[Tensor], Tensor]:
+    """Which digit an image shows: images [n,1,8,8] in [-1,1] -> int64 [n] on the CPU, by the pinned classifier."""
+    classifier = net(CLASSIFIER, device=device)
+
+    @torch.no_grad()
+    def of(images: Tensor) -> Tensor:
+        return torch.cat([classifier(part.to(device)).argmax(1).cpu() for part in images.split(1024)])
+
+    return of
+
+
 def verify() -> list[Verdict]:
     """A verdict on each checkpoint of the lock: is it there, whole, and trained by the recipe as it stands?"""
     return [_verdict(pinned) for _, pinned in sorted(entries().items())]

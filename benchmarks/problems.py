@@ -7,7 +7,7 @@ digest is part of every record's `made_of`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -20,8 +20,9 @@ from reference_impls import catalogue, targets
 from reference_impls.core import grids, tokens
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Likelihood, Predictor, Sampler
-from reference_impls.targets import densities
+from reference_impls.core.types import Conditional, Guide, Likelihood, Predictor, Sampler, Time, expand
+from reference_impls.targets import densities, editing
+from reference_impls.targets.labelled import spread_labels
 
 EXACT_ROWS = 1024
 NET_ROWS = {"cpu": 64}  # the activations of a small net then stay in the cache: 0.42 ms a digit, 0.61 ms at 900 rows
@@ -40,11 +41,13 @@ def target_of(name: str) -> Any:
 
 
 def family_of(target: Any) -> str:
-    """What kind of problem a target is: "tokens", "inverse", "density" or "samples"."""
+    """What kind of problem a target is: "tokens", "inverse", "editing", "density" or "samples"."""
     if letters_of(target) is not None:
         return "tokens"
     if hasattr(target, "measurement"):
         return "inverse"
+    if hasattr(target, "guide"):
+        return "editing"
     return "density" if hasattr(target, "log_density") else "samples"
 
 
@@ -89,26 +92,77 @@ def method_of(kind: str, id: str) -> Sampler | Likelihood:
     return known[id]
 
 
+def law_of(target: Any) -> Any:
+    """The law whose denoiser is asked: of an inverse or an editing problem the prior, else the target itself."""
+    return target.prior if family_of(target) in ("inverse", "editing") else target
+
+
+def labelled(target: Any) -> bool:
+    """Whether a condition on this target is a class label."""
+    return getattr(law_of(target), "class_laws", None) is not None and not hasattr(target, "measurement")
+
+
 def needs_of(target: Any) -> frozenset[str]:
-    """The aids that a target hands to a method, which are also those that a method on it must want."""
-    return {"density": frozenset({"log_density"}), "inverse": frozenset({"measurement"})}.get(
-        family_of(target), frozenset()
-    )
+    """The aids that methods on a target are given unless a suite says otherwise."""
+    usual = {"density": {"log_density"}, "inverse": {"measurement"}, "editing": {"guide"}}
+    return frozenset(usual.get(family_of(target), ()))
 
 
-def aids_of(card: Any, job: Job, target: Any, rows: range) -> dict[str, Any]:
-    """name -> aid, for the aids that the card needs; of an inverse problem the measurements of these `rows`."""
+def aids_offered(target: Any) -> frozenset[str]:
+    """All the aids that a target can hand to a method. A condition is a label, of an inverse problem the measured y."""
+    conditioned = callable(getattr(target, "conditional_mean", None))
+    if labelled(target):
+        conditioned = family_of(target) != "editing" or target.labels is not None
+    return needs_of(target) | (frozenset({"condition"}) if conditioned else frozenset())
+
+
+def suits(needs: frozenset[str], target: Any) -> bool:
+    """Whether a method with these needs can be meant on a target: it must be given all it needs, and must use what
+    makes the target a problem. A label is only offered; of a measurement either form will do."""
+    must = needs_of(target) | ({"condition"} if family_of(target) == "inverse" else set())
+    return needs <= aids_offered(target) and (not must or bool(needs & must))
+
+
+def aids_of(
+    card: Any, job: Job, target: Any, rows: range, device: torch.device = torch.device("cpu")
+) -> dict[str, Any]:
+    """name -> aid for the aids that the card needs, those that go with a sample for these `rows`; on the device."""
     needs = getattr(card, "needs", ())
-    if "log_density" in needs:
-        return {"log_density": target.log_density}
-    if "measurement" not in needs:
-        return {}
+    made: dict[str, Callable[[], Any]] = {
+        "log_density": lambda: target.log_density,
+        "measurement": lambda: _measured(job, target, rows).measurement,
+        "guide": lambda: _guide(job, target, rows, device),
+        "condition": lambda: _condition(job, target, rows, device),
+    }
+    return {name: made[name]() for name in sorted(needs)}
+
+
+def _measured(job: Job, target: Any, rows: range) -> Any:
     known = target.measurement.y.shape[0]
-    return {"measurement": (target if known == 1 else target.rows(measurement_of(job, known, rows))).measurement}
+    return target if known == 1 else target.rows(measurement_of(job, known, rows))
+
+
+def _guide(job: Job, target: Any, rows: range, device: torch.device) -> Guide:
+    chosen = target.rows(measurement_of(job, target.guide.image.shape[0], rows))
+    return editing.matching(chosen.guide, torch.empty(0, dtype=getattr(torch, job.dtype), device=device))
+
+
+def _condition(job: Job, target: Any, rows: range, device: torch.device) -> Tensor:
+    if family_of(target) == "inverse":
+        y = _measured(job, target, rows).measurement.y
+        return y.to(device, getattr(torch, job.dtype)).expand(len(rows), -1)
+    return labels_of(job, target, rows).to(device)
+
+
+def labels_of(job: Job, target: Any, rows: range) -> Tensor:
+    """int64, the class that each sample of a labelled target should have: that of its guide, or by its index alone."""
+    if family_of(target) == "editing":
+        return target.labels[measurement_of(job, target.guide.image.shape[0], rows)]
+    return spread_labels(target.class_weights, rows)
 
 
 def measurement_of(job: Job, known: int, rows: range) -> list[int]:
-    """Which measurement each sample answers: in every shard the k-th one measurement k, modulo how many there are.
+    """Which measurement or guide each sample answers: in every shard the k-th one the k-th, modulo how many there are.
 
     So a job of 20 shards of 45 holds 20 posterior samples of each of 45 measurements.
     """
@@ -134,8 +188,8 @@ def batches(job: Job, device: torch.device) -> list[range]:
 
 def offered(target: Any) -> frozenset[str]:
     """Kinds of exact model that a target has."""
-    if family_of(target) == "inverse":
-        return offered(target.prior)
+    if law_of(target) is not target:
+        return offered(law_of(target))
     kinds = {name for name in ("mean", "posterior", "ratio") if callable(getattr(target, name, None))}
     kinds |= {"jump"} if callable(getattr(target, "flow", None)) else set()
     return frozenset(kinds | ({"control"} if "mean" in kinds and family_of(target) == "density" else set()))
@@ -150,11 +204,13 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
     if process.kind not in defined_on:
         kinds = " or ".join(sorted(defined_on))
         raise UsageError(f"process: {job.process!r} is of kind {process.kind!r}, expected {kinds} for {card.id}")
-    if needs != needs_of(target):
+    if not suits(needs, target):
         raise UsageError(
-            f"target: {job.target!r} gives {', '.join(sorted(needs_of(target))) or 'no aid'}, but {card.id} needs "
+            f"target: {job.target!r} gives {', '.join(sorted(aids_offered(target))) or 'no aid'}, but {card.id} needs "
             f"{', '.join(sorted(needs)) or 'none'}; choose a target of the method's kind"
         )
+    if job.model == "exact" and "condition" in needs and card.consumes != "mean":
+        raise UsageError(f"model: 'exact' under a condition gives 'mean', expected {card.consumes!r} for {card.id}")
     if job.model == "exact" and card.consumes not in offered(target):
         raise UsageError(
             f"model: 'exact' of {job.target} gives {', '.join(sorted(offered(target))) or 'nothing'}, expected "
@@ -183,8 +239,8 @@ def recipe_of(model: str) -> recipes.Recipe:
 
 
 def laws_of(target: Any) -> tuple[str, ...]:
-    """Names of the laws that a network for this target may have learnt: its own, an inverse problem's prior."""
-    return (target.name, target.prior.name) if family_of(target) == "inverse" else (target.name,)
+    """Names of the laws that a network for this target may have learnt: its own, a problem's prior."""
+    return tuple(dict.fromkeys((target.name, law_of(target).name)))
 
 
 def check_model(job: Job, card: Any, target: Any) -> None:
@@ -202,6 +258,8 @@ def check_model(job: Job, card: Any, target: Any) -> None:
         raise UsageError(f"process: {job.process!r}, expected {recipe.process!r}, on which {job.model} was trained")
     if recipe.data not in laws_of(target):
         raise UsageError(f"target: {job.target!r}, expected {recipe.data!r}, on which {job.model} was trained")
+    if "condition" in getattr(card, "needs", ()) and not recipe.conditional:
+        raise UsageError(f"model: {job.model!r} takes no condition, expected one trained with labels for {card.id}")
 
 
 def grid_of(name: str, steps: int, card: Any, process: Any) -> Tensor:
@@ -211,11 +269,16 @@ def grid_of(name: str, steps: int, card: Any, process: Any) -> Tensor:
 
 
 def model_of(job: Job, card: Any, target: Any, process: Any, device: torch.device) -> Any:
-    """The job's model: the target's exact one or a checkpoint's network in its parametrisation."""
+    """The job's model: the target's exact one or a checkpoint's network in its parametrisation.
+
+    Under a condition it is a types.ConditionalModel.
+    """
     if job.model != "exact":
         dtype = getattr(torch, job.net_dtype or "float32")
         return checkpoints.model(job.model, process=process, device=device, dtype=dtype)
-    source = target.prior if family_of(target) == "inverse" else target
+    source = law_of(target)
+    if "condition" in getattr(card, "needs", ()):
+        return targets.ExactGiven(source, process) if labelled(target) else exact_given_y(target, process)
     if card.consumes == "jump":
         return Predictor("jump", lambda x, t, s: source.flow(x, *levels(process, t), *levels(process, s)))
     if card.consumes == "mean":
@@ -224,6 +287,18 @@ def model_of(job: Job, card: Any, target: Any, process: Any, device: torch.devic
         return densities.exact_control(source, process, card.base)
     predict = getattr(source, card.consumes)
     return Predictor(card.consumes, lambda x, t: predict(x, t, process))
+
+
+def exact_given_y(problem: Any, process: Any) -> Conditional:
+    """The exact denoiser of an inverse problem's prior, and given y [B,m] that of its posterior."""
+    prior = targets.exact(problem.prior, process)
+
+    def predict(x: Tensor, t: Time, y: Tensor | None) -> Tensor:
+        if y is None:
+            return prior(x, t)
+        return problem.conditional_mean(x, expand(process.alpha(t), x), expand(process.sigma(t), x), y)
+
+    return Conditional("mean", predict)
 
 
 def levels(process: Any, t: float) -> tuple[float, float]:
@@ -243,9 +318,13 @@ def draws_of(job: Job, rows: range, device: torch.device) -> Philox:
 def start_of(
     job: Job, card: Any, target: Any, process: Any, grid: Tensor, draws: Philox, like: Tensor, aids: Mapping[str, Any]
 ) -> Tensor:
-    """State at grid[0]. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them."""
+    """State at grid[0]. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them.
+
+    An exact start of a method that is given labels is a draw from the marginal of each row's class.
+    """
     if job.start == "exact":
-        return exact_start(target, process, grid[0].item(), draws, like)
+        law = target.given(aids["condition"]) if "condition" in aids else target
+        return exact_start(law, process, grid[0].item(), draws, like)
     return card.start(draws, like, grid, process, aids)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,6 +17,7 @@ from benchmarks.jobs import Job, UsageError
 from benchmarks.metrics import Context, Metric
 from benchmarks.records import Record, Score, Store, score_id
 from benchmarks.run import NonFinite, finite, reason_of, record_of
+from reference_impls.targets.labelled import class_log_prob
 
 TABLE_CELLS = 2**20  # largest table of all token sequences that is formed
 SCORING = ("score", "flow_reference", "problems")  # modules that decide what a metric is given
@@ -39,21 +40,38 @@ def traits_of(job: Job) -> frozenset[str]:
     target, family = problems.target_of(job.target), problems.family_of(problems.target_of(job.target))
     found = {
         "samples": _traits_of_samples, "tokens": _traits_of_tokens, "density": _traits_of_density,
-        "inverse": _traits_of_problem,
+        "inverse": _traits_of_problem, "editing": _traits_of_guides,
     }[family](job, target)  # fmt: skip
     return frozenset(found)
 
 
 def _traits_of_samples(job: Job, target: Any) -> set[str]:
-    found = {"train"} if job.target in data.NAMED else set()
-    found |= {"features"} if job.target in data.NAMED and extractor_for(job.target) else set()
-    found |= {"exact_samples"} if callable(getattr(target, "sample", None)) else set()
-    found |= {"atoms"} if problems.data_of(target) is not None and not getattr(target, "blur", 0) else set()
-    normal_components = all(hasattr(target, name) for name in ("weights", "means", "variances"))
-    found |= {"mixture_1d"} if tuple(target.shape) == (1,) and normal_components else set()
-    if job.start == "exact" and (job.kind == "floor" or not problems.method_of("sample", job.method).stochastic):
-        found.add("exact_flow")
+    found = _traits_of_law(target)
+    if job.kind == "floor":
+        return found | ({"exact_flow"} if job.start == "exact" else set())
+    card = problems.method_of("sample", job.method)
+    if "condition" not in card.needs:
+        found.discard("labels")
+        found |= {"exact_flow"} if job.start == "exact" and not card.stochastic else set()
     return found
+
+
+def _traits_of_law(law: Any) -> set[str]:
+    found = {"train"} if law.name in data.NAMED else set()
+    found |= {"features"} if law.name in data.NAMED and extractor_for(law.name) else set()
+    found |= {"exact_samples"} if callable(getattr(law, "sample", None)) else set()
+    found |= {"atoms"} if problems.data_of(law) is not None and not getattr(law, "blur", 0) else set()
+    normal_components = all(hasattr(law, name) for name in ("weights", "means", "variances"))
+    found |= {"mixture_1d"} if tuple(law.shape) == (1,) and normal_components else set()
+    seen = "atoms" not in found or "features" in found  # what tells classes apart: densities, or a classifier
+    return found | ({"labels"} if problems.labelled(law) and seen else set())
+
+
+def _traits_of_guides(job: Job, target: Any) -> set[str]:
+    found = _traits_of_law(target.prior) - {"mixture_1d"}
+    if target.labels is None:
+        found.discard("labels")
+    return found | {"guides"} | ({"known"} if target.guide.known is not None else set())
 
 
 def _traits_of_tokens(job: Job, target: Any) -> set[str]:
@@ -109,10 +127,11 @@ def made_of(metric: Metric, job: Job, reference: Record | None) -> dict[str, str
         "scoring": merged({name: module_digest(f"benchmarks.{name}") for name in SCORING}),
         **provenance.target_parts(job.target),
     }
+    law = problems.law_of(problems.target_of(job.target)).name
     if job.target in data.NAMED:
         parts["data"] = _data_digest(job.target)
-    if "features" in metric.needs:
-        weights = checkpoints.digest(extractor_for(job.target))
+    if "features" in metric.needs or ("labels" in metric.needs and law in data.NAMED):
+        weights = checkpoints.digest(extractor_for(law))
         parts["features"] = merged({"weights": weights, "net": sources_digest("reference_impls.nets.classifier")})
     if "exact_flow" in metric.needs and reference is not None:
         parts["reference"] = reference.samples_digest
@@ -180,7 +199,7 @@ class Scorer:
         if record and "x" not in tensors:
             raise ValueError("samples: only their moments were kept, expected the states; ask for a smaller n")
         sizes = [len(rows) for rows in job.rows()]
-        parts: dict[str, Any] = self._flow(job, reference) | self._groups(job)
+        parts: dict[str, Any] = self._flow(job, reference) | self._groups(job) | self._asked(job)
         if "log_weight" in tensors:
             parts["log_weight"] = list(tensors["log_weight"].split(sizes))
         return replace(self._shared(job), **parts), list(tensors["x"].split(sizes)) if record else []
@@ -190,18 +209,20 @@ class Scorer:
         key = digest([job.target, job.seed])
         if key not in self._contexts:
             target = problems.target_of(job.target)
-            family = problems.family_of(target)
-            parts: dict[str, Any] = {"target": target, "seed": job.seed}
+            family, law = problems.family_of(target), problems.law_of(target)
+            parts: dict[str, Any] = {"target": law if family == "editing" else target, "seed": job.seed}
             if family == "inverse":
                 parts["problem"] = target
             elif "text" in traits_of(job):
                 parts |= {"text": text_of(target.train), "held_out_text": target.held_out.flatten()}
                 parts["classes"] = problems.letters_of(target)
-            elif family == "samples" and job.target in data.NAMED:
-                known = data.named(job.target)
+            elif family in ("samples", "editing") and law.name in data.NAMED:
+                known = data.named(law.name)
                 parts |= {"reference": known.held_out, "train": known.train}
-                if extractor_for(job.target):
+                if extractor_for(law.name):
                     parts["features"] = checkpoints.features(device=self.device)
+            if "labels" in traits_of(job):
+                parts["classify"] = self._classifier(law)
             self._contexts[key] = Context(**parts)
         return self._contexts[key]
 
@@ -222,6 +243,25 @@ class Scorer:
         sizes, found = [len(rows) for rows in job.rows()], self.store.tensors(reference)
         ends = {"ends": list(found["x"].split(sizes)), "coarse_ends": list(found["coarse"].split(sizes))}
         return {**self._flows[key], **ends}
+
+    def _classifier(self, law: Any) -> Callable[[Tensor], Tensor]:
+        """[b,*D] -> int64 [b]: the pinned classifier's choice where the law has one, else the likeliest class."""
+        if law.name in data.NAMED:
+            return checkpoints.classes(device=self.device)
+        return lambda x: class_log_prob(law, x).argmax(1)
+
+    def _asked(self, job: Job) -> dict[str, Any]:
+        """The label and the guide of every sample, by shard, where the job's target has them."""
+        target, found = problems.target_of(job.target), {}
+        if "labels" in traits_of(job):
+            found["labels"] = [problems.labels_of(job, target, rows) for rows in job.rows()]
+        if problems.family_of(target) == "editing":
+            count = target.guide.image.shape[0]
+            guides = [target.rows(problems.measurement_of(job, count, rows)).guide for rows in job.rows()]
+            found["guides"] = [guide.image for guide in guides]
+            if target.guide.known is not None:
+                found["known"] = [guide.known.expand(guide.image.shape) for guide in guides]
+        return found
 
     def _groups(self, job: Job) -> dict[str, Any]:
         target = problems.target_of(job.target)

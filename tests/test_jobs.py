@@ -63,8 +63,10 @@ MISTAKES = {
     "tokens without their process": (
         dict(method="lou2024sedd.euler", target="markov"), "process", "'vp-linear'", "uniform-loglinear"),
     "method without the aid": (dict(target="digits-inpainting"), "target", "measurement", "none"),
-    "aid without the method": (dict(method="mardani2024reddiff.dps"), "target", "no aid", "measurement"),
-    "wrong kind of model": (dict(method="berner2024dis.dis"), "target", "no aid", "log_density"),
+    "aid without the method": (
+        dict(method="mardani2024reddiff.dps", target="product-2d"), "target", "no aid", "measurement"),
+    "wrong kind of model": (dict(method="berner2024dis.dis"), "target", "gives condition", "log_density"),
+    "guide unused": (dict(target="digits-strokes", start="card"), "target", "condition, guide", "needs none"),
     "a method that walks up": (dict(method="song2020ddim.inversion"), "method", "inversion", "noise to data"),
     "no samples": (dict(n=0), "n", "0", "greater than or equal to 1"),
     "more shards than samples": (dict(shards=65), "shards", "65", "at most n = 64"),

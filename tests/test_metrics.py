@@ -14,12 +14,14 @@ from scipy import linalg, stats
 
 from benchmarks import metrics
 from benchmarks.metrics import Context, fidelity, flow_error, frechet, inverse, kid, modes, neighbours, tokens
+from benchmarks.metrics import labels as labels_module
 from benchmarks.metrics import sliced_transport as transport
 from benchmarks.statistics import Interval, jackknife, t_interval
 from reference_impls import targets
 from reference_impls.core.draws import Philox
 from reference_impls.targets import atoms
 from reference_impls.targets.inverse import AtomProblem, Mask, Measurement
+from reference_impls.targets.labelled import class_log_prob, spread_labels
 
 FALSE_ALARM = 1e-6
 SIZES = [45] * 20
@@ -104,7 +106,25 @@ def plane() -> Case:
     return Case({"posterior"}, shards(normals(9, 900, 2)), context)
 
 
-CASES = {make.__name__: make() for make in (images, line, density, letters, inpainting, plane)}
+def classes() -> Case:
+    target = targets.named("mixture-2d")
+    labels = spread_labels(target.class_weights, range(900))
+    context = Context(
+        target=target, start=shards(torch.zeros(900, 2)), labels=shards(labels),
+        classify=lambda x: class_log_prob(target, x).argmax(1),
+    )  # fmt: skip
+    samples = target.given(labels).sample(Philox(18, 900), torch.empty(900, 2, dtype=torch.float64))
+    return Case({"labels", "exact_samples"}, shards(samples), context)
+
+
+def edits() -> Case:
+    problem = targets.named("digits-patched")
+    known, guide = problem.guide.known, problem.guide.image
+    context = Context(target=problem.prior, guides=shards(guide), known=shards(known))
+    return Case({"guides", "known"}, shards(guide + 0.2 * normals(19, 900, 1, 8, 8)), context)
+
+
+CASES = {make.__name__: make() for make in (images, line, density, letters, inpainting, plane, classes, edits)}
 CELLS = [(case, m.name) for case, made in CASES.items() for m in metrics.applicable(made.traits)]
 cells = pytest.mark.parametrize("case, name", CELLS)
 
@@ -153,7 +173,8 @@ def the_order_in_a_shard_changes_nothing(score, made):
         return parts and [part[o] for part, o in zip(parts, order, strict=True)]
 
     context = fresh(made)
-    parallel = {name: permuted(getattr(context, name)) for name in ("ends", "start", "log_weight", "truth", "group")}
+    along = ("ends", "start", "log_weight", "truth", "group", "labels", "guides", "known")
+    parallel = {name: permuted(getattr(context, name)) for name in along}
     moved = score(permuted(made.samples), dataclasses.replace(context, memo={}, **parallel))
     still = score(made.samples, context)
     assert numbers(moved) == pytest.approx(numbers(still), rel=1e-9, abs=1e-12)
@@ -202,7 +223,7 @@ def test_samples_that_are_not_finite_are_refused_in_one_line():
 
 
 def test_an_unknown_metric_is_answered_with_those_there_are():
-    with pytest.raises(KeyError, match="expected one of coverage, .*frechet"):
+    with pytest.raises(KeyError, match="expected one of .*coverage, .*frechet"):
         metrics.named("fid")
     assert metrics.applicable({"train"}) == (metrics.named("nearest_train"),)
     assert metrics.applicable(()) == ()
@@ -924,3 +945,64 @@ def test_source_bits_are_those_of_the_law():
     expected = (-(product * table.log2()).sum().item() - entropy) / 2
     assert abs(found.estimate - expected) < 5 * (found.high - found.low) / 4
     assert expected > 0.05
+
+
+# labels
+
+
+def test_accuracy_counts_and_its_interval_covers():
+    """Each sample is right with probability .8, independently of the others."""
+    labels, hits = shards(torch.zeros(900, dtype=torch.int64)), 0
+    for seed in range(100):
+        said = (uniforms(seed, 900) > 0.8).long()
+        context = Context(labels=labels, classify=lambda rows: rows[:, 0].long())
+        found = metrics.named("class_accuracy").score(shards(said[:, None].double()), context)["class_accuracy"]
+        assert found.estimate == pytest.approx((said == 0).double().mean().item(), abs=1e-12)
+        hits += found.low <= 0.8 <= found.high
+    covers(hits, 100, 0.9)
+
+
+def test_spread_within_a_class_is_pooled_over_degrees_of_freedom():
+    """Two classes a thousand apart: the spread between them does not count; by hand against torch's own variance."""
+    labels = torch.tensor([0, 1, 1, 0, 1, 0, 0])
+    rows = normals(60, 7, 3) + 1000.0 * labels[:, None]
+    each = [rows[labels == c] for c in (0, 1)]
+    pooled = sum((len(part) - 1) * part.var(0).sum() for part in each) / (7 - 2) / 3
+    assert labels_module.within(rows, labels) == pytest.approx(pooled.item(), rel=1e-10)
+    with pytest.raises(ValueError, match="^labels: 2 classes in a block of 2"):
+        labels_module.within(rows[:2], labels[:2])
+
+
+def test_class_metrics_of_exact_samples_are_at_the_floor_and_of_others_are_not():
+    made = CASES["classes"]
+    for name in ("class_accuracy", "class_spread", "class_error"):
+        exact = metrics.named(name).score(made.samples, made.context)[name]
+        floor = metrics.named(name).floor(made.context)[name]
+        assert exact.low <= floor.high and floor.low <= exact.high
+    law, labels = made.context.target, torch.cat(list(made.context.labels))
+    narrow = law.means[labels] + 0.5 * (torch.cat(made.samples) - law.means[labels])
+    for name, side in (("class_accuracy", 1), ("class_spread", -1)):
+        found = metrics.named(name).score(shards(narrow), made.context)[name]
+        exact = metrics.named(name).score(made.samples, made.context)[name]
+        assert side * (found.estimate - exact.estimate) > 0
+    spread = [metrics.named("class_spread").score(s, made.context)["class_spread"] for s in (shards(narrow), made.samples)]
+    assert spread[0].estimate == pytest.approx(spread[1].estimate / 2, rel=0.05)
+    moved = metrics.named("class_error").score(shards(torch.cat(made.samples) + 0.5), made.context)["class_error"]
+    assert moved.estimate == pytest.approx(0.5, rel=0.1)
+    swapped = dataclasses.replace(made.context, memo={}, labels=shards((labels + 1) % 3))
+    assert metrics.named("class_accuracy").score(made.samples, swapped)["class_accuracy"].high < 0.1
+
+
+# guides
+
+
+def test_distance_to_the_guide_of_known_displacements():
+    guides = shards(normals(61, 900, 4))
+    known = shards(torch.tensor([True, False, True, False]).expand(900, 4))
+    context = Context(guides=guides, known=known)
+    moved = [guide + torch.tensor([0.0, 3.0, 0.0, 4.0]) for guide in guides]
+    assert metrics.named("guide_distance").score(moved, context)["guide_distance"].estimate == pytest.approx(2.5)
+    kept = metrics.named("known_error").score(moved, context)
+    assert kept["known_error"].estimate == kept["known_error_max"] == 0.0
+    moved[3] = moved[3] + torch.tensor([0.2, 0.0, 0.0, 0.0])
+    assert metrics.named("known_error").score(moved, context)["known_error_max"] == pytest.approx(0.2)

@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks import flow_reference, problems, run, score, timing
+from benchmarks import flow_reference, problems, provenance, run, score, suites, timing
 from benchmarks.jobs import job
 from benchmarks.records import Store
 from reference_impls import catalogue
 from reference_impls.core.draws import Philox
+from reference_impls.core.types import Run
+from reference_impls.targets.labelled import spread_labels
 
 CPU = torch.device("cpu")
 GOOD = dict(kind="sample", method="song2020ddim.ddim", target="g3", process="vp-linear", grid="lam", steps=6, n=60)
@@ -76,6 +78,164 @@ def test_each_measurement_is_answered_once_in_every_shard():
     question = asked(**inpainting, grid="own", n=900, shards=20)
     assert problems.measurement_of(question, 900, range(900)) == 20 * list(range(45))
     assert problems.measurement_of(question, 30, range(40, 50)) == [10, 11, 12, 13, 14, 0, 1, 2, 3, 4]
+
+
+def taking(monkeypatch, *needs, sample):
+    """The id of a card, in the catalogue for this test, whose sampler takes these aids."""
+    card = dataclasses.replace(
+        catalogue.samplers()["song2020ddim.ddim"], id="probe.probe", sample=sample, needs=frozenset(needs), reduces=()
+    )
+    monkeypatch.setitem(catalogue.samplers(), card.id, card)
+    return card.id
+
+
+def prediction_under(seen):
+    """A sampler that keeps what it was given and returns the model's prediction at the grid's start."""
+
+    def sample(model, x, grid, *, process, draws, **aids):
+        seen.append(aids)
+        told = model.given(aids["condition"]) if "condition" in aids else model
+        return Run(told(x, grid[0].item()), 1.0)
+
+    return sample
+
+
+def test_a_condition_is_a_label_by_sample_index(monkeypatch):
+    """On every labelled target: the same label for sample k in every job, and the exact denoiser of its class."""
+    seen = []
+    method = taking(monkeypatch, "condition", sample=prediction_under(seen))
+    for name in ("g3", "mixture-2d", "digits"):
+        law, process = problems.target_of(name), problems.process_of("vp-linear[0.3,0.6]")
+        monkeypatch.setattr(problems, "EXACT_ROWS", 20)
+        found = run.sampled(asked(method=method, target=name, process="vp-linear[0.3,0.6]", shards=6), CPU)[1]["x"]
+        labels = torch.cat([aids.pop("condition") for aids in seen])
+        seen.clear()
+        assert torch.equal(labels, spread_labels(law.class_weights, range(60)))
+        x = Philox(0, 60).normal("start", torch.empty(60, *law.shape, dtype=torch.float64))
+        each = torch.stack([each.mean(x, process.alpha(0.6), process.sigma(0.6)) for each in law.class_laws])
+        assert (found - each[labels, torch.arange(60)]).abs().max() < 1e-11
+
+
+def test_an_exact_start_under_labels_is_the_marginal_of_the_class(monkeypatch):
+    ends = []
+    method = taking(monkeypatch, "condition", sample=lambda model, x, grid, **aids: ends.append(x) or Run(x, 1.0))
+    run.sampled(asked(method=method, target="mixture-2d", process="ve-edm[0.002,0.5]", start="exact"), CPU)
+    law = problems.target_of("mixture-2d")
+    labels, like = spread_labels(law.class_weights, range(60)), torch.empty(60, 2, dtype=torch.float64)
+    x0 = law.given(labels).sample(Philox(0, 60), like)
+    assert torch.equal(torch.cat(ends), x0 + 0.5 * Philox(0, 60).normal("start", like))
+
+
+@pytest.mark.parametrize("needs", [("guide",), ("guide", "condition")])
+def test_a_guide_goes_with_its_sample(monkeypatch, needs):
+    """Image, mask and label of one row belong together; each guide once in every shard."""
+    seen = []
+    method = taking(monkeypatch, *needs, sample=prediction_under(seen))
+    problem = problems.target_of("digits-patched")
+    monkeypatch.setattr(problems, "EXACT_ROWS", 30)
+    run.sampled(asked(method=method, target=problem.name, dtype="float32", shards=2), CPU)
+    assert len(seen) == 2
+    for aids in seen:
+        assert aids.keys() == set(needs)
+        assert torch.equal(aids["guide"].image, problem.guide.image[:30].float())
+        assert torch.equal(aids["guide"].known, problem.guide.known[:30])
+        assert "condition" not in needs or torch.equal(aids["condition"], problem.labels[:30])
+
+
+def test_a_measurement_may_come_as_a_condition(monkeypatch):
+    """The exact denoiser given y is that of the prior where it is not given, and of the posterior where it is."""
+    seen = []
+    method = taking(monkeypatch, "condition", sample=prediction_under(seen))
+    problem = problems.target_of("linear-gaussian-2d")
+
+    def conditional_mean(self, x, alpha, sigma, y):
+        return self.posterior.mean(x, alpha, sigma) + 0 * y
+
+    monkeypatch.setattr(type(problem), "conditional_mean", conditional_mean, raising=False)
+    question = asked(method=method, target="linear-gaussian-2d", start="card")
+    found = run.sampled(question, CPU)[1]["x"]
+    assert torch.equal(seen[0]["condition"], torch.full((60, 1), 0.4, dtype=torch.float64))
+    x, process = start(question), problems.process_of("vp-linear")
+    expected = problem.posterior.mean(x, process.alpha(1.0), process.sigma(1.0))
+    assert (found - expected).abs().max() < 1e-12
+    model = problems.model_of(question, catalogue.samplers()[method], problem, process, CPU)
+    prior = problem.prior.mean(x, process.alpha(0.5), process.sigma(0.5))
+    assert (model(x, 0.5) - prior).abs().max() < 1e-12
+
+
+def test_what_is_offered_need_not_be_taken(monkeypatch):
+    """Labels and measurements-as-conditions are offers; guides, measurements and densities are what a target is."""
+    suits = {
+        "digits": [set(), {"condition"}],
+        "product-2d": [set()],
+        "digits-strokes": [{"guide"}, {"guide", "condition"}],
+        "gaussian-2d-guides": [{"guide"}],
+        "grid9": [{"log_density"}],
+    }
+    every = ({"condition"}, {"guide"}, {"measurement"}, {"log_density"}, {"guide", "condition"}, set())
+    for name, good in suits.items():
+        found = [needs for needs in every if problems.suits(frozenset(needs), problems.target_of(name))]
+        assert sorted(map(sorted, found)) == sorted(map(sorted, good)), name
+    inverse = problems.target_of("digits-inpainting")
+    monkeypatch.setattr(type(inverse), "conditional_mean", lambda *a: None, raising=False)
+    for needs, good in (({"measurement"}, True), ({"condition"}, True), (set(), False), ({"guide"}, False)):
+        assert problems.suits(frozenset(needs), inverse) == good
+
+
+def test_suites_give_labels_only_where_they_say_so(monkeypatch, tmp_path):
+    method = taking(monkeypatch, "condition", sample=prediction_under([]))
+    text = 'about = "a"\n[[select]]\nname = "a"\ntargets = ["g3", "digits-strokes", "product-2d"]\nsteps = [5]\n'
+    found = []
+    for extra in ("", 'aids = ["condition"]\n'):
+        path = tmp_path / f"one{len(extra)}.toml"
+        path.write_text(text + 'methods = { consumes = "mean" }\n' + extra)
+        found.append({(c.job.method, c.job.target) for c in suites.plan(suites.named(str(path))).cells})
+    plain, told = found
+    assert (method, "g3") in told and not any(id == method for id, _ in plain)
+    assert {target for _, target in told} == {"g3"}
+    assert ("song2020ddim.ddim", "g3") in plain and not any(id == "song2020ddim.ddim" for id, _ in told)
+
+
+@pytest.mark.parametrize("name", ["mixture-2d", "digits"])
+def test_samples_of_classes_are_scored_by_class(monkeypatch, tmp_path, name):
+    """The class's exact denoiser at hardly any noise gives samples of that class: the metrics see them so."""
+    method = taking(monkeypatch, "condition", sample=prediction_under([]))
+    question = asked(method=method, target=name, process="ve-edm[0.002,0.05]", grid="t", n=900, shards=20, start="exact")
+    monkeypatch.setattr(provenance, "method_parts", lambda job: {"method": "probe"})
+    store = Store(tmp_path)
+    record, names = run.answered(question, "cpu", store), ["class_accuracy", "class_spread", "sliced_w1"]
+    assert record.status == "ok", record.reason
+    scored, floor_job = score.Scorer(store, "cpu"), score.floor_job(question)
+    assert "exact_flow" not in score.traits_of(question)
+    for found, floor in zip(
+        scored.score(question, record, None, names), scored.score(floor_job, None, None, names), strict=True
+    ):
+        assert found.status == floor.status == "ok", found.reason + floor.reason
+        metric = found.score.metric
+        ours, exact = found.values[metric], floor.values[metric]
+        assert ours.estimate == pytest.approx(exact.estimate, rel=0.25, abs=0.02), metric
+    plain = asked(target=name, n=900, shards=20)
+    assert "labels" not in score.traits_of(plain) and "labels" in score.traits_of(score.floor_job(plain))
+
+
+def test_edited_samples_are_scored_against_guide_and_data(monkeypatch, tmp_path):
+    """A sampler that returns its guide: at no distance from it, and as far from the data as strokes are."""
+    method = taking(monkeypatch, "guide", sample=lambda model, x, grid, *, process, draws, guide: Run(guide.image, 0.0))
+    monkeypatch.setattr(provenance, "method_parts", lambda job: {"method": "probe"})
+    store, names = Store(tmp_path), ["guide_distance", "known_error", "frechet", "sliced_w1", "class_accuracy"]
+    values = {}
+    for target in ("digits-strokes", "digits-patched", "gaussian-2d-guides"):
+        question = asked(method=method, target=target, n=900, shards=20)
+        record = run.answered(question, "cpu", store)
+        assert record.status == "ok", record.reason
+        found = score.Scorer(store, "cpu").score(question, record, None, names)
+        assert all(each.status == "ok" for each in found), [each.reason for each in found]
+        values[target] = {each.score.metric: each.values[each.score.metric].estimate for each in found}
+    assert set(values["digits-strokes"]) == set(names) - {"known_error"}
+    assert set(values["gaussian-2d-guides"]) == {"guide_distance", "sliced_w1"}
+    assert all(each["guide_distance"] == 0 for each in values.values()) and values["digits-patched"]["known_error"] == 0
+    assert values["digits-strokes"]["frechet"] > values["digits-patched"]["frechet"] > 1
+    assert 0.3 < values["digits-strokes"]["class_accuracy"] < values["digits-patched"]["class_accuracy"] < 1
 
 
 @pytest.mark.parametrize("process", ["vp-linear", "ve-edm", "condot"])

@@ -40,6 +40,9 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "text": "context.text and context.held_out_text are there",
     "posterior": "samples of the posterior of context.problem, one or more per measurement, in context.group",
     "truth": "context.truth holds the clean signal of every sample",
+    "labels": "context.labels holds the class that each sample should have, context.classify finds one for a sample",
+    "guides": "context.guides holds what each sample was made from",
+    "known": "context.known holds, beside the guides, which of their entries had to be kept",
 }
 ADDRESS = 2**31  # of the metrics' own draws
 
@@ -69,6 +72,10 @@ class Context:
     problem: Any = None  # InverseProblem
     truth: Shards | None = None  # clean signals
     group: Shards | None = None  # int64 [b]: the measurement that a posterior sample answers
+    labels: Shards | None = None  # int64 [b]: the class that each sample should have
+    classify: Callable[[Tensor], Tensor] | None = None  # [b,*D] -> int64 [b]
+    guides: Shards | None = None  # [b,*D]
+    known: Shards | None = None  # bool [b,*D]
     seed: int = 0
     level: float = LEVEL
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)

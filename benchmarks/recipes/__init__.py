@@ -59,6 +59,11 @@ class Recipe:
     storage: str = "float32"
 
     @property
+    def conditional(self) -> bool:
+        """Whether the network also predicts under a class label."""
+        return bool(self.net.get("classes")) and self.task != "labels"
+
+    @property
     def plan(self) -> fit.Plan:
         return fit.Plan(**self.fit)
 

@@ -13,6 +13,7 @@
     models = ["exact"]                  # or traits of recipes, { task = "paths" }
     nfe = [5, 10]                       # the most steps within each budget; or steps = [..]
     adaptive = [{ rtol = 1e-3, atol = 1e-3 }]            # options of methods whose NFE is not the grid's
+    aids = ["condition"]                # what methods are given: by default what makes the target a problem, no label
     n = 256, shards = 1, seed = 0, seeds = [..], dtype, net_dtype, start, options = [{ }], metrics = [..]
 
 Traits: a scalar field must equal, or be among a list; a set-valued field must hold all that are listed. A method that
@@ -53,6 +54,7 @@ class Select(BaseModel):
     models: list[str] | dict[str, Any] = ["exact"]
     nfe: list[float] | None = None
     steps: list[int] | None = None
+    aids: list[str] | None = None
     adaptive: list[dict[str, Option]] = []
     options: list[dict[str, Option]] = [{}]
     n: int = 256
@@ -204,18 +206,26 @@ def chosen_models(select: Select) -> list[str]:
     return [name for name in recipes.names() if matches(recipes.named(name), select.models)]
 
 
-def fits(card: Any, target: Any, model: str) -> bool:
-    """Whether a method of these traits can be meant on this target and model at all; other misfits have a reason."""
+def fits(card: Any, target: Any, model: str, aids: frozenset[str] | None = None) -> bool:
+    """Whether a method of these traits can be meant on this target and model at all; other misfits have a reason.
+
+    aids: exactly what it must need; by default what makes the target a problem.
+    """
     from benchmarks import problems
     from reference_impls import catalogue
 
-    if getattr(card, "walks", "down") != "down" or getattr(card, "needs", frozenset()) != problems.needs_of(target):
+    needs = getattr(card, "needs", frozenset())
+    if getattr(card, "walks", "down") != "down" or needs != (problems.needs_of(target) if aids is None else aids):
+        return False
+    if not problems.suits(needs, target):
         return False
     if model == "exact":
         return card.consumes in problems.offered(target)
     recipe = problems.recipe_of(model)
     objective = catalogue.objectives().get(recipe.objective)
     if objective is None or recipe.data not in problems.laws_of(target):
+        return False
+    if "condition" in needs and not recipe.conditional:
         return False
     return objective.minimiser == card.consumes and objective.base == getattr(card, "base", None)
 
@@ -290,7 +300,7 @@ def cells_of(select: Select, limit: float) -> Iterator[Cell | Excluded]:
         made = problems.target_of(target)
         for model in chosen_models(select):
             for card in chosen_methods(select):
-                if not fits(card, made, model):
+                if not fits(card, made, model, None if select.aids is None else frozenset(select.aids)):
                     continue
                 for path in select.paths:
                     yield from _cells_on(select, card, target, model, path_of(card, model, *path), limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -39,3 +40,18 @@ def exact(target: Any, process: Process) -> Predictor:
         return target.mean(x, expand(process.alpha(t), x), expand(process.sigma(t), x))
 
     return Predictor("mean", predict)
+
+
+@dataclass(frozen=True)
+class ExactGiven:
+    """The exact denoiser of a labelled target, and under labels (int64 [B], -1 for none) that of each row's class."""
+
+    target: Any
+    process: Process
+    kind: str = field(default="mean", init=False)
+
+    def __call__(self, x, t: Time):
+        return exact(self.target, self.process)(x, t)
+
+    def given(self, condition: Any) -> Predictor:
+        return exact(self.target.given(condition), self.process)
