@@ -20,7 +20,7 @@ from reference_impls import catalogue, targets
 from reference_impls.core import grids, tokens
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Conditional, Guide, Likelihood, Predictor, Sampler, Time, expand
+from reference_impls.core.types import Conditional, Guide, Likelihood, Pairs, Predictor, Sampler, Time, expand
 from reference_impls.targets import densities, editing
 from reference_impls.targets.labelled import spread_labels
 
@@ -109,11 +109,15 @@ def needs_of(target: Any) -> frozenset[str]:
 
 
 def aids_offered(target: Any) -> frozenset[str]:
-    """All the aids that a target can hand to a method. A condition is a label, of an inverse problem the measured y."""
+    """All the aids that a target can hand to a method.
+
+    condition: a class label; of an inverse problem y, as a picture where it is one. reference: Pairs to be tuned on.
+    """
     conditioned = callable(getattr(target, "conditional_mean", None))
     if labelled(target):
         conditioned = family_of(target) != "editing" or target.labels is not None
-    return needs_of(target) | (frozenset({"condition"}) if conditioned else frozenset())
+    more = {"condition": conditioned, "reference": getattr(target, "reference", None) is not None}
+    return needs_of(target) | {name for name, there in more.items() if there}
 
 
 def suits(needs: frozenset[str], target: Any) -> bool:
@@ -133,6 +137,7 @@ def aids_of(
         "measurement": lambda: _measured(job, target, rows).measurement,
         "guide": lambda: _guide(job, target, rows, device),
         "condition": lambda: _condition(job, target, rows, device),
+        "reference": lambda: Pairs(*(part.to(device, getattr(torch, job.dtype)) for part in target.reference)),
     }
     return {name: made[name]() for name in sorted(needs)}
 
@@ -149,8 +154,9 @@ def _guide(job: Job, target: Any, rows: range, device: torch.device) -> Guide:
 
 def _condition(job: Job, target: Any, rows: range, device: torch.device) -> Tensor:
     if family_of(target) == "inverse":
-        y = _measured(job, target, rows).measurement.y
-        return y.to(device, getattr(torch, job.dtype)).expand(len(rows), -1)
+        seen = _measured(job, target, rows).measurement
+        y = getattr(seen, "picture", seen.y).to(device, getattr(torch, job.dtype))
+        return y.expand(len(rows), *y.shape[1:])
     return labels_of(job, target, rows).to(device)
 
 
@@ -290,7 +296,7 @@ def model_of(job: Job, card: Any, target: Any, process: Any, device: torch.devic
 
 
 def exact_given_y(problem: Any, process: Any) -> Conditional:
-    """The exact denoiser of an inverse problem's prior, and given y [B,m] that of its posterior."""
+    """The exact denoiser of an inverse problem's prior, and given y that of its posterior; first: its mean given y."""
     prior = targets.exact(problem.prior, process)
 
     def predict(x: Tensor, t: Time, y: Tensor | None) -> Tensor:
@@ -298,7 +304,7 @@ def exact_given_y(problem: Any, process: Any) -> Conditional:
             return prior(x, t)
         return problem.conditional_mean(x, expand(process.alpha(t), x), expand(process.sigma(t), x), y)
 
-    return Conditional("mean", predict)
+    return Conditional("mean", predict, getattr(problem, "mean_given", None))
 
 
 def levels(process: Any, t: float) -> tuple[float, float]:

@@ -985,8 +985,9 @@ def test_class_metrics_of_exact_samples_are_at_the_floor_and_of_others_are_not()
         found = metrics.named(name).score(shards(narrow), made.context)[name]
         exact = metrics.named(name).score(made.samples, made.context)[name]
         assert side * (found.estimate - exact.estimate) > 0
-    spread = [metrics.named("class_spread").score(s, made.context)["class_spread"] for s in (shards(narrow), made.samples)]
-    assert spread[0].estimate == pytest.approx(spread[1].estimate / 2, rel=0.05)
+    name = "class_spread"
+    half, whole = (metrics.named(name).score(s, made.context)[name].estimate for s in (shards(narrow), made.samples))
+    assert half == pytest.approx(whole / 2, rel=0.05)
     moved = metrics.named("class_error").score(shards(torch.cat(made.samples) + 0.5), made.context)["class_error"]
     assert moved.estimate == pytest.approx(0.5, rel=0.1)
     swapped = dataclasses.replace(made.context, memo={}, labels=shards((labels + 1) % 3))

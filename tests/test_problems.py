@@ -200,7 +200,8 @@ def test_suites_give_labels_only_where_they_say_so(monkeypatch, tmp_path):
 def test_samples_of_classes_are_scored_by_class(monkeypatch, tmp_path, name):
     """The class's exact denoiser at hardly any noise gives samples of that class: the metrics see them so."""
     method = taking(monkeypatch, "condition", sample=prediction_under([]))
-    question = asked(method=method, target=name, process="ve-edm[0.002,0.05]", grid="t", n=900, shards=20, start="exact")
+    where = dict(target=name, process="ve-edm[0.002,0.05]", grid="t", start="exact")
+    question = asked(method=method, n=900, shards=20, **where)
     monkeypatch.setattr(provenance, "method_parts", lambda job: {"method": "probe"})
     store = Store(tmp_path)
     record, names = run.answered(question, "cpu", store), ["class_accuracy", "class_spread", "sliced_w1"]
