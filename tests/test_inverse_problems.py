@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.laws import inverse as laws
 from reference_impls import targets
 from reference_impls.core.draws import Philox
+from reference_impls.core.types import Noised
 from reference_impls.targets import inverse
 from reference_impls.targets.inverse import Mask, Matrix, Measurement
 
@@ -192,3 +193,72 @@ def test_measurement_moves_to_the_state_and_refuses_other_batches():
 def test_textbook_guidance_passes_every_law(law):
     assert law.applies(laws.GUIDED)
     law.check(laws.GUIDED)
+
+
+@given(laws.problems, st.floats(0.05, 1.0), st.floats(0.05, 3.0))
+def test_conditional_mean_is_the_posteriors_own_denoiser(problem, alpha, sigma):
+    """Row by row, against the target that is the posterior of one measurement."""
+    x = laws.normals(5, "x", laws.ROWS, problem.shape[0])
+    found = problem.conditional_mean(x, alpha, sigma, problem.y)
+    for b in range(laws.ROWS):
+        expected = problem.rows([b]).posterior.mean(x[b : b + 1], alpha, sigma)
+        assert (found[b] - expected[0]).abs().max() <= 1e-9 * (1 + expected.abs().max())
+    wide = problem.conditional_mean(x, 1e-9, 1.0, problem.y)  # a state that tells nothing
+    torch.testing.assert_close(wide, problem.mean_given(problem.y), rtol=0, atol=1e-6)
+
+
+@given(laws.problems, st.floats(0.1, 1.0), st.floats(0.05, 3.0))
+def test_a_noised_condition_is_a_measurement_with_more_noise(problem, alpha, sigma):
+    x = laws.normals(5, "x", laws.ROWS, problem.shape[0])
+    noised = Noised(alpha * problem.y, alpha, sigma, lambda y: y)
+    wider = replace(problem, noise_std=math.hypot(problem.noise_std, sigma / alpha))
+    found, expected = (p.conditional_mean(x, 0.7, 0.6, c) for p, c in ((problem, noised), (wider, problem.y)))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9 * (1 + expected.abs().max().item()))
+
+
+def test_atoms_given_a_picture_are_weighed_by_its_density():
+    """log weights from torch's own multivariate normal; a lifted and noised picture of singular signal as well."""
+    problem = targets.named("digits-superresolution").rows([3, 4])
+    problem = replace(problem, prior=replace(problem.prior, atoms=problem.prior.atoms[:9]))
+    torch.testing.assert_close(
+        problem.log_weights(problem.measurement.picture), problem.log_joint.log_softmax(1), rtol=0, atol=1e-9
+    )
+
+    def lift(y):
+        return torch.nn.functional.interpolate(y, (8, 8), mode="bilinear", align_corners=True)
+
+    image = lift(problem.measurement.picture) * 0.8 + 0.1
+    clean = problem.measurement.operator.forward(problem.prior.atoms).reshape(-1, 1, 4, 4)
+    unit = lift(torch.eye(16, **F64).reshape(16, 1, 4, 4)).flatten(1).T
+    covariance = 0.8**2 * problem.measurement.noise_std**2 * unit @ unit.T + 0.5**2 * torch.eye(64, **F64)
+    law = torch.distributions.MultivariateNormal(0.8 * lift(clean).flatten(1), covariance)
+    expected = law.log_prob(image.flatten(1)[:, None]).log_softmax(1)
+    found = problem.log_weights(Noised(image, 0.8, 0.5, lift))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    mean = problem.conditional_mean(torch.zeros(2, 1, 8, 8, **F64), 1e-9, 1.0, Noised(image, 0.8, 0.5, lift))
+    torch.testing.assert_close(mean, problem.mean_given(Noised(image, 0.8, 0.5, lift)), rtol=0, atol=1e-7)
+
+
+def test_without_any_noise_a_condition_leaves_the_nearest_atom():
+    problem = targets.named("digits-superresolution").rows([3, 4])
+    problem = replace(problem, measurement=replace(problem.measurement, noise_std=0.0))
+    seen = problem.degraded(problem.prior.atoms[5:7], torch.ones(2, 16, **F64))
+    torch.testing.assert_close(problem.mean_given(seen), problem.prior.atoms[5:7], rtol=0, atol=1e-12)
+    noised = Noised(0.5 * seen, 0.5, 0.0, lambda y: y)
+    torch.testing.assert_close(problem.mean_given(noised), problem.prior.atoms[5:7], rtol=0, atol=1e-12)
+
+
+def test_degraded_digits_are_what_the_problem_measured():
+    """Pooling by torch's own, the blur by its own convolution; the reference set lies at the end."""
+    noise = torch.zeros(5, 16, **F64)
+    problem = targets.named("digits-superresolution")
+    expected = torch.nn.functional.avg_pool2d(problem.truth[:5], 2)
+    torch.testing.assert_close(problem.degraded(problem.truth[:5], noise), expected, rtol=0, atol=1e-14)
+    gap = problem.measurement.picture[:5] - expected
+    assert 0.1 < gap.square().mean().sqrt() < 0.3  # 80 numbers of standard deviation .2
+    blurred = targets.named("digits-blurred")
+    kernel = torch.tensor([1.0, 2.0, 1.0], **F64) / 4
+    expected = torch.nn.functional.conv2d(blurred.truth[:5], (kernel[:, None] * kernel)[None, None], padding=1)
+    torch.testing.assert_close(blurred.degraded(blurred.truth[:5], torch.zeros(5, 64, **F64)), expected)
+    assert torch.equal(problem.reference.x0, problem.truth[800:])
+    assert torch.equal(problem.reference.condition, problem.measurement.picture[800:])

@@ -226,6 +226,7 @@ NAMED: dict[str, Callable[[], Process]] = {
     "condot": condot,
     "discrete-linear": lambda: discrete(linear_betas(), name="discrete-linear"),
     "discrete-cosine": lambda: discrete(cosine_betas(), name="discrete-cosine"),
+    "discrete-linear-100": lambda: discrete(linear_betas(100, 1e-5, 0.2), name="discrete-linear-100"),
 }
 
 

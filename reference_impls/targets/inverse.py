@@ -4,7 +4,9 @@ Gaussian components N(m_k, C_k) with weights w_k stay such: with S_k = A C_k A^T
     m_k' = m_k + K_k (y - A m_k),  C_k' = (I - K_k A) C_k,  w_k' = w_k N(y; A m_k, S_k) / p(y),  p(y) = sum of the tops.
 Equally likely atoms a_k stay atoms: w_k' = softmax_k(-|y - A a_k|^2 / (2 s^2)).
 A problem carries y [B,m], one measurement a row, so that a batch of B states solves B problems at once; y [1,m] serves
-any batch. What a sampler sees of it is its `measurement` alone.
+any batch. What a sampler sees of it is its `measurement` alone, or a conditional model and its condition: y as a
+picture, in the operator's own shape. That model is conditional_mean, E[x0 | x_t, y], also for a y noised once more:
+    image = alpha lift(A x0 + s z) + sigma z' = alpha L A x0 + N(0, alpha^2 s^2 L L^T + sigma^2 I),  L the lift.
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ from torch import Tensor
 
 from reference_impls.core.convert import Coefficient
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Draws
+from reference_impls.core.types import Draws, Noised, Pairs
 from reference_impls.targets.atoms import Atoms, digits
 from reference_impls.targets.gaussian import gaussian
 from reference_impls.targets.mixtures import Mixture
 
 Rows = Tensor | range | list[int]  # which of a problem's measurements, repeats allowed
 MEASUREMENT_SEED = 20230507  # of the noise on the measured digits, keyed by the digit's place in the held-out half
+REFERENCE = 100  # the last so many of a problem's truths are its reference set
 
 
 class Operator(Protocol):
@@ -43,10 +46,11 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Matrix:
-    """x -> A x with A [m,d] float64, acting on samples of shape [*D], d pixels."""
+    """x -> A x with A [m,d] float64, acting on samples of shape [*D], d pixels. picture: of what shape y is one."""
 
     matrix: Tensor
     shape: tuple[int, ...]
+    picture: tuple[int, ...] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) @ self.matrix.T
@@ -104,6 +108,11 @@ class Measurement:
 
     def rows(self, index: Rows) -> Measurement:
         return replace(self, y=self.y[torch.as_tensor(index)])
+
+    @property
+    def picture(self) -> Tensor:
+        """y [B,m] in the operator's picture shape, where it has one."""
+        return self.y.reshape(self.y.shape[0], *(getattr(self.operator, "picture", None) or self.y.shape[1:]))
 
 
 class InverseProblem(Protocol):
@@ -179,6 +188,29 @@ class LinearGaussian:
     @property
     def posterior_mean(self) -> Tensor:
         return (self.conditioned[1][..., None] * self.conditioned[2]).sum(1)
+
+    def conditional_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient, condition: Tensor | Noised) -> Tensor:
+        """E[x0 | alpha x0 + sigma eps = x, condition], [B,d]: condition y [B,m], or a noised one of the same shape."""
+        _, weights, means, covariances = self.seen(condition).conditioned
+        variances, basis = torch.linalg.eigh(covariances)
+        variances = variances.clamp(min=0)
+        alpha, sigma = (torch.as_tensor(c, dtype=torch.float64).reshape(-1, 1, 1) for c in (alpha, sigma))
+        spread = (alpha**2 * variances + sigma**2).clamp(min=1e-100)
+        centred = torch.einsum("bki,kij->bkj", x.double()[:, None] - alpha * means, basis)
+        joint = weights.log() - (centred.square() / spread + spread.log()).sum(2) / 2
+        each = means + torch.einsum("bkj,kij->bki", alpha * variances / spread * centred, basis)
+        return (joint.softmax(1)[..., None] * each).sum(1).to(x.dtype)
+
+    def mean_given(self, condition: Tensor | Noised) -> Tensor:
+        """E[x0 | condition], [B,d]."""
+        return self.seen(condition).posterior_mean
+
+    def seen(self, condition: Tensor | Noised) -> LinearGaussian:
+        """The problem whose y is this condition [B,m]."""
+        if not isinstance(condition, Noised):
+            return replace(self, y=condition.double())
+        noise = math.hypot(condition.alpha * self.noise_std, condition.sigma)
+        return replace(self, y=condition.image.double(), matrix=condition.alpha * self.matrix, noise_std=noise)
 
     @cached_property
     def posterior(self) -> Any:
@@ -272,6 +304,55 @@ class AtomProblem:
         atoms = self.prior.atoms
         return (self.log_joint.softmax(1) @ atoms.flatten(1)).reshape(-1, *self.shape)
 
+    def conditional_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient, condition: Tensor | Noised) -> Tensor:
+        """E[x0 | alpha x0 + sigma eps = x, condition], [B,*D]: condition y or a picture [B,..], or a noised one."""
+        return WeightedAtoms(self.name, self.prior.atoms, self.log_weights(condition)).mean(x, alpha, sigma)
+
+    def mean_given(self, condition: Tensor | Noised) -> Tensor:
+        """E[x0 | condition], [B,*D]."""
+        weights = self.log_weights(condition).exp()
+        return (weights @ self.prior.atoms.flatten(1)).reshape(-1, *self.shape)
+
+    def log_weights(self, condition: Tensor | Noised) -> Tensor:
+        """log p(atom | condition), float64 [B,K]; where a condition has no noise at all, of the nearest atoms."""
+        pictures, spread = replace(self.measurement, y=self._clean).picture, self.measurement.noise_std**2
+        if not isinstance(condition, Noised):
+            return _log_weights(condition, pictures, spread * torch.eye(pictures[0].numel(), dtype=torch.float64))
+        unit = torch.eye(pictures[0].numel(), dtype=torch.float64).reshape(-1, *pictures.shape[1:])
+        root = condition.alpha * condition.lift(unit).flatten(1).T
+        lifted = condition.alpha * condition.lift(pictures)
+        own = condition.sigma**2 * torch.eye(root.shape[0], dtype=torch.float64)
+        return _log_weights(condition.image, lifted, spread * root @ root.T + own)
+
+    @cached_property
+    def _clean(self) -> Tensor:
+        return self.measurement.operator.forward(self.prior.atoms)
+
+    @property
+    def reference(self) -> Pairs:
+        """The last truths and what was seen of them: for methods that are tuned on a few pairs before they are used."""
+        return Pairs(self.truth[-REFERENCE:], self.measurement.picture[-REFERENCE:])
+
+    def degraded(self, x0: Tensor, noise: Tensor) -> Tensor:
+        """What is seen of samples x0 [B,*D]: their pictures with the measurement's noise; noise: unit normals [B,m]."""
+        operator = self.measurement.operator.to(x0)
+        y = operator.forward(x0) + self.measurement.noise_std * noise
+        return replace(self.measurement, y=y).picture
+
+
+def _log_weights(image: Tensor, centres: Tensor, covariance: Tensor) -> Tensor:
+    """log softmax_k of log N(image; centre_k, covariance), float64 [B,K], in one GEMM: what is common to all cancels.
+
+    Directions without noise, in which image and centres agree by construction, are left out.
+    """
+    variances, basis = torch.linalg.eigh(covariance)
+    most = variances[-1].clamp(min=1e-100)
+    root = basis * torch.where(variances > 1e-12 * most, variances.clamp(min=1e-100).rsqrt(), 0.0)
+    if variances[-1] <= 0:
+        root = basis * 1e50
+    white, centres = image.flatten(1).double() @ root, centres.flatten(1) @ root
+    return (white @ centres.T - centres.square().sum(1) / 2).log_softmax(1)
+
 
 def linear_gaussian_2d() -> LinearGaussian:
     """Three components in the plane seen through one number: two of them explain it, the third hardly."""
@@ -302,7 +383,30 @@ def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
     return AtomProblem("digits-inpainting", prior, Measurement(Mask(keep), y, noise_std), truth)
 
 
+def _measured_digits(name: str, matrix: Tensor, picture: tuple[int, ...], noise_std: float) -> AtomProblem:
+    """The held-out digits seen through matrix [m,64] plus N(0, noise_std^2); row b's noise is keyed by b alone."""
+    truth, operator = digits("held_out")[0], Matrix(matrix, (1, 8, 8), picture)
+    clean = operator.forward(truth)
+    y = clean + noise_std * Philox(MEASUREMENT_SEED, truth.shape[0]).normal(name, clean)
+    return AtomProblem(name, Atoms("digits", digits("train")[0]), Measurement(operator, y, noise_std), truth)
+
+
+def digits_superresolution(noise_std: float = 0.2) -> AtomProblem:
+    """4x4 pictures of the held-out 8x8 digits: means over 2x2 pixels plus N(0, .2^2); prior: the training digits."""
+    halves = torch.eye(4, dtype=torch.float64).repeat_interleave(2, 1) / 2
+    return _measured_digits("digits-superresolution", torch.kron(halves, halves), (1, 4, 4), noise_std)
+
+
+def digits_blurred(noise_std: float = 0.3) -> AtomProblem:
+    """Held-out digits with bled ink: blurred by [1 2 1]/4 along both axes, zero outside, plus N(0, .3^2)."""
+    line = torch.eye(8, dtype=torch.float64) / 2
+    line = line + torch.diag(torch.full((7,), 0.25), 1) + torch.diag(torch.full((7,), 0.25), -1)
+    return _measured_digits("digits-blurred", torch.kron(line, line), (1, 8, 8), noise_std)
+
+
 NAMED: dict[str, Callable[[], Any]] = {
     "linear-gaussian-2d": linear_gaussian_2d,
     "digits-inpainting": digits_inpainting,
+    "digits-superresolution": digits_superresolution,
+    "digits-blurred": digits_blurred,
 }
