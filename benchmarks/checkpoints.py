@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from benchmarks import data, recipes
+from reference_impls import targets
 from reference_impls.core import fit
 from reference_impls.core.types import Model
 
@@ -308,4 +309,6 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
 
 
 def _data_digest(recipe: recipes.Recipe) -> str:
+    if recipe.task == "restore":
+        return data.digest_of(targets.named(recipe.data).prior.atoms)
     return "" if recipe.task == "paths" else data.named(recipe.data).digest

@@ -1,7 +1,8 @@
 """Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
-task        what a loss is made of: labels | data | tokens | paths (keys of TASKS)
-data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density
+task        what a loss is made of: labels | data | tokens | paths | restore (keys of TASKS)
+data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for restore that
+            of an inverse problem, whose prior's atoms are trained on, each beside a fresh picture of it
 objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model
 process     by name, on `interval` = [t_min, t_max] if given; of tokens over so many `letters`
 grid, steps of the simulated paths, for paths
@@ -9,6 +10,7 @@ grid, steps of the simulated paths, for paths
 [fit]       fields of core.fit.Plan
 [options]   of the parametrisation; [objective_options] of the loss
 storage     dtype of the committed file
+dropout     of labelled data, the share of samples whose label is dropped, so that the network also learns to do without
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import data
 from reference_impls import catalogue, nets, targets
 from reference_impls.core import fit, grids, process, tokens
-from reference_impls.core.types import Model
+from reference_impls.core.types import Draws, Model
 
 FOLDER = Path(__file__).parent
 
@@ -57,11 +59,12 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     objective_options: Mapping[str, Any] = field(default_factory=dict)
     storage: str = "float32"
+    dropout: float = 0.0
 
     @property
     def conditional(self) -> bool:
-        """Whether the network also predicts under a class label."""
-        return bool(self.net.get("classes")) and self.task != "labels"
+        """Whether the network also predicts under a condition: a class label, or a picture to restore."""
+        return self.task == "restore" or (bool(self.net.get("classes")) and self.task != "labels")
 
     @property
     def plan(self) -> fit.Plan:
@@ -81,11 +84,21 @@ class Recipe:
         return made.between(*self.interval) if self.interval else made
 
     def joined(self, net: nn.Module, on: Any = None) -> Model:
-        """The raw net as a Model, by the recipe's parametrisation; `on` replaces the recipe's own process."""
+        """The raw net as a Model, by the recipe's parametrisation; `on` replaces the recipe's own process.
+
+        A network that takes labels becomes a types.ConditionalModel.
+        """
         key, name = self.parametrisation.split(".", 1)
         aids = {"score": targets.named(self.data).score} if self.task == "paths" else {}
-        join = catalogue.papers()[key].parametrisations[name]
-        return join(net, process=on or self.own_process(), **self.options, **aids)
+        join = partial(catalogue.papers()[key].parametrisations[name], process=on or self.own_process(), **self.options)
+        if not self.conditional:
+            return join(net, **aids)
+
+        def told(x: Tensor, *rest: Any) -> Tensor:
+            *times, label = rest
+            return join(net if label is None else partial(net, label=label))(x, *times)
+
+        return Conditional(catalogue.objectives()[self.objective].minimiser, told)
 
 
 def names() -> list[str]:
@@ -127,6 +140,22 @@ def _data(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> f
     return fit.data_losses(objective, model, x0, batch, process=own, **recipe.objective_options)
 
 
+def _labelled(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    """The losses of `data`, of the model under each sample's label, which is dropped (-1) for a share of them."""
+    objective, model, own = catalogue.objectives()[recipe.objective], recipe.joined(net), recipe.own_process()
+    known = data.named(recipe.data)
+    x0, labels = known.train.float().to(device), known.train_labels.to(device)
+
+    def losses(draws):
+        rows = fit.chosen(draws, torch.arange(x0.shape[0], device=device), batch)
+        dropped = draws.uniform("drop", (batch,)).to(device) < recipe.dropout
+        told = model.given(torch.where(dropped, -1, labels[rows]))
+        t, noise = objective.times(fit.strata(draws, batch), own), draws.normal("noise", x0[rows])
+        return objective.loss(told, x0[rows], t, noise, process=own, **recipe.objective_options)
+
+    return losses
+
+
 def _tokens(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
     objective = catalogue.objectives()[recipe.objective]
     x0 = data.named(recipe.data).train
@@ -142,7 +171,27 @@ def _paths(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> 
     return fit.path_losses(objective, recipe.joined(net), like, grid, process=own, log_density=target.log_density)
 
 
-TASKS: dict[str, Callable[..., fit.Losses]] = {"labels": _labels, "data": _data, "tokens": _tokens, "paths": _paths}
+def _restore(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    """Each x0 beside its picture, degraded anew; an objective that noises the picture gets uniforms and normals too."""
+    objective, problem = catalogue.objectives()[recipe.objective], targets.named(recipe.data)
+    x0, model, own = problem.prior.atoms.float().to(device), recipe.joined(net), recipe.own_process()
+    like = torch.empty(batch, problem.measurement.y.shape[1], device=device)
+
+    def losses(draws: Draws) -> Tensor:
+        rows = fit.chosen(draws, x0, batch)
+        aids: dict[str, Any] = {"condition": problem.degraded(rows, draws.normal("seen", like))}
+        if "augmentation" in objective.needs:
+            aids["augmentation"] = draws.uniform("level", (batch,)), draws.normal("augment", rows)
+        t = objective.times(fit.strata(draws, batch), own)
+        noise = draws.normal("noise", rows)
+        return objective.loss(model, rows, t, noise, process=own, **aids, **recipe.objective_options)
+
+    return losses
+
+
+TASKS: dict[str, Callable[..., fit.Losses]] = {
+    "labels": _labels, "data": _data, "labelled": _labelled, "tokens": _tokens, "paths": _paths, "restore": _restore,
+}  # fmt: skip
 
 
 def losses(recipe: Recipe, net: nn.Module, device: torch.device) -> fit.Losses:
