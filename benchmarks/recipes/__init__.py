@@ -1,6 +1,6 @@
 """Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
-task        what a loss is made of: labels | data | tokens | paths | restore (keys of TASKS)
+task        what a loss is made of: labels | data | labelled | tokens | paths | restore (keys of TASKS)
 data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for restore that
             of an inverse problem, whose prior's atoms are trained on, each beside a fresh picture of it
 objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks import data
 from reference_impls import catalogue, nets, targets
 from reference_impls.core import fit, grids, process, tokens
-from reference_impls.core.types import Draws, Model
+from reference_impls.core.types import Conditional, Draws, Model
 
 FOLDER = Path(__file__).parent
 
@@ -64,7 +64,12 @@ class Recipe:
     @property
     def conditional(self) -> bool:
         """Whether the network also predicts under a condition: a class label, or a picture to restore."""
-        return self.task == "restore" or (bool(self.net.get("classes")) and self.task != "labels")
+        return self.task == "restore" or self.labelled
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the network also predicts under a class label."""
+        return bool(self.net.get("classes")) and self.task != "labels"
 
     @property
     def plan(self) -> fit.Plan:
@@ -91,7 +96,7 @@ class Recipe:
         key, name = self.parametrisation.split(".", 1)
         aids = {"score": targets.named(self.data).score} if self.task == "paths" else {}
         join = partial(catalogue.papers()[key].parametrisations[name], process=on or self.own_process(), **self.options)
-        if not self.conditional:
+        if self.task != "labelled":
             return join(net, **aids)
 
         def told(x: Tensor, *rest: Any) -> Tensor:
