@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import linalg, stats
 
 from benchmarks import metrics
-from benchmarks.metrics import Context, fidelity, flow_error, frechet, inverse, kid, modes, neighbours, tokens
+from benchmarks.metrics import Context, energy, fidelity, flow_error, frechet, inverse, kid, modes, neighbours, tokens
 from benchmarks.metrics import labels as labels_module
 from benchmarks.metrics import sliced_transport as transport
 from benchmarks.statistics import Interval, jackknife, t_interval
@@ -318,6 +318,38 @@ def test_directions_are_uniform_unit_vectors():
     top = torch.linalg.eigvalsh(rays.mT @ rays / 128 * 64)[-1]  # Marchenko-Pastur edge (1 + sqrt(1/2))^2 = 2.9
     assert 2.3 < top < 3.5
     assert torch.equal(transport.directions(1), torch.ones(1, 1, dtype=torch.float64))
+
+
+# energy distance
+
+
+def energy_agrees_with_scipy(distance):
+    """scipy's is the root of the biased one, in which a row is also paired with itself."""
+    a, b = normals(11, 50), normals(12, 40) * 2 + 1
+    biased = stats.energy_distance(a.numpy(), b.numpy()) ** 2
+    itself = sum(pairs(v) / len(v) for v in (a, b))
+    assert distance(a[:, None], b[:, None]) == pytest.approx(biased - itself, rel=1e-10)
+
+
+def pairs(values):
+    return (values[:, None] - values).abs().sum().item() / (len(values) * (len(values) - 1))
+
+
+def test_energy_in_one_dimension_agrees_with_scipy():
+    energy_agrees_with_scipy(energy.energy)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda a, b: energy.energy(a, b) / 2,
+        lambda a, b: 2 * energy.between(a, b) - energy.between(a, a) - energy.between(b, b),
+    ],
+    ids=["half of it", "pairs a row with itself"],
+)
+def test_energy_law_rejects(mutant):
+    with pytest.raises(AssertionError):
+        energy_agrees_with_scipy(mutant)
 
 
 # Frechet
