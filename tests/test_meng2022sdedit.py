@@ -1,4 +1,4 @@
-"""SDEdit: both processes and the masked algorithm written out, laws of the edit on Gaussian data, the refiner, bad input."""
+"""SDEdit: the published loop written out, the edit's law on Gaussian data, the refiner, bad input."""
 
 import inspect
 import math
@@ -37,7 +37,7 @@ def knots(first, last=0):
 @pytest.mark.parametrize("lag", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_sampler_is_the_published_loop(large, lag, masked):
-    """Two repetitions of 12 steps of the chain with the code's arrays, index i our t = (i+1)/1000; `lag` is its line."""
+    """Two repetitions of 12 steps with the code's arrays, index i our t = (i+1)/1000; `lag` is its level."""
     betas = torch.linspace(1e-4, 0.02, 1000, **F64)
     abar = (1 - betas).cumprod(0)
     before = torch.cat([torch.ones(1, **F64), abar[:-1]])
