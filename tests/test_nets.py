@@ -175,6 +175,27 @@ def test_a_network_that_sees_an_image_heeds_it_and_its_noise():
     assert (net(x, 0.3, seen, 0.5) - before).abs().max() > 1e-6
 
 
+def test_labels_are_heeded_row_by_row_and_none_is_as_if_there_were_no_labels():
+    """-1 adds nothing: such rows are those of the call without labels, which are those of a net that has none."""
+    told = nets.build("unet", seed=0, classes=10).double()
+    plain = nets.build("unet", seed=0).double()
+    first = plain.state_dict()
+    assert all(torch.equal(weight, first[name]) for name, weight in told.state_dict().items() if name in first)
+    assert set(told.state_dict()) - set(first) == {"labels.weight"}
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+            told.get_parameter(name).copy_(parameter)
+    x, label = inputs("unet"), torch.tensor([3, -1, 3, 7, -1])
+    found, bare = told(x, 0.3, label=label), plain(x, 0.3)
+    torch.testing.assert_close(told(x, 0.3), bare, rtol=0, atol=0)
+    torch.testing.assert_close(found[label < 0], bare[label < 0], rtol=1e-12, atol=1e-12)
+    for row in (0, 2, 3):
+        assert (found[row] - bare[row]).abs().max() > 1e-3
+        torch.testing.assert_close(told(x[row : row + 1], 0.3, label=label[row : row + 1])[0], found[row])
+
+
 def test_gates_and_norms_are_what_they_say():
     """The gate is of degree 2, the norm of degree 0 up to its floor; nothing else in the block bends."""
     x = inputs("gated").expand(-1, 6, -1, -1)

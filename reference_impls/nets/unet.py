@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from reference_impls.core.types import Time
-from reference_impls.nets.layers import NoiseEmbedding, convolution, linear, widened
+from reference_impls.nets.layers import NoiseEmbedding, convolution, linear, table, widened
 
 GROUPS = 8
 
@@ -51,11 +51,12 @@ class UNet(nn.Module):
 
     width: channels at full resolution, `inner` at half. The defaults have 139,033 parameters for one channel.
     seen: channels of an image [B,seen,H,W] that it sees beside x, whose own noise embedding `level` is added to x's.
+    classes: of labels int64 [B] that it may be told, each added to the noise embedding; -1, or no label, adds nothing.
     """
 
     def __init__(
         self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64,
-        seen: int = 0,
+        seen: int = 0, classes: int = 0,
     ):  # fmt: skip
         super().__init__()
         self.embed = NoiseEmbedding(embedding, generator)
@@ -69,9 +70,16 @@ class UNet(nn.Module):
         self.up = Residual(inner + width, width, embedding, generator)
         self.norm = nn.GroupNorm(GROUPS, width)
         self.leave = convolution(width, channels, 3, generator, silent=True)
+        if classes:
+            self.labels = table(classes, embedding, generator)  # drawn last: the others start as without labels
 
-    def forward(self, x: Tensor, embedding: Time, seen: Tensor | None = None, level: Time = 0.0) -> Tensor:
+    def forward(
+        self, x: Tensor, embedding: Time, seen: Tensor | None = None, level: Time = 0.0, label: Tensor | None = None
+    ) -> Tensor:
         context = self.embed(embedding, x.shape[0])
+        if label is not None:
+            label = label.to(x.device)
+            context = context + self.labels(label.clamp(min=0)) * (label >= 0).to(context)[:, None]
         if seen is not None:
             context = context + self.embed_seen(level, x.shape[0])
             x = torch.cat([x, seen.to(x)], dim=1)
