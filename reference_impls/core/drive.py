@@ -58,7 +58,7 @@ def drive(
     """
     meter = require(model, consumes, x.shape[0])
     rows, ahead = rows_of(plan), Ahead(draws)
-    chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags))) if tags else len(rows)
+    chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags))) if tags else max(1, len(rows))
     for first in range(0, len(rows), chunk):
         here = range(first, min(first + chunk, len(rows)))
         ahead.first, ahead.blocks = first, {tag: draws.block(here, tag, x) for tag in tags}
