@@ -1,4 +1,4 @@
-"""ho2020ddpm: the numbered invariants of its card that do not need the decoder (it comes with the solver shelf)."""
+"""ho2020ddpm: the numbered invariants of its card, its schedules, losses, variances and bound."""
 
 import math
 
@@ -12,7 +12,8 @@ from reference_impls import catalogue, targets
 from reference_impls.continuous import ho2020ddpm as ddpm
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Predictor, expand
+from reference_impls.core.types import Meter, Predictor, expand
+from reference_impls.targets import gaussian
 
 CHAIN = process.named("discrete-linear")
 CARDS = catalogue.samplers()
@@ -45,10 +46,62 @@ def test_posterior_is_that_of_the_betas():
     torch.testing.assert_close(kernel.large, beta, rtol=1e-10, atol=0)
 
 
-def test_schedule_anchors():
-    """beta_1, beta_T, alpha-bar_500 and alpha-bar_T of the linear schedule, to the digits of the card."""
-    assert process.linear_betas()[[0, -1]].tolist() == pytest.approx([1e-4, 0.02])
-    assert [CHAIN.alpha(0.5) ** 2, CHAIN.alpha(1.0) ** 2] == pytest.approx([7.858724e-2, 4.035830e-5], rel=1e-6)
+SCHEDULES = {  # beta_1, beta_T, alpha-bar_500, alpha-bar_T at T = 1000: the card's table
+    "linear": (1e-4, 0.02, 7.858724e-2, 4.035830e-5),
+    "quadratic": (1e-4, 0.02, 3.331878e-1, 7.334125e-4),
+    "constant": (0.02, 0.02, 4.102399e-5, 1.682967e-9),
+    "jsd": (1e-3, 1.0, 0.5, 0.0),
+    "warmup10": (1e-4, 0.02, 1.124632e-4, 4.613687e-9),
+    "warmup50": (1e-4, 0.02, 6.352711e-3, 2.606135e-7),
+    "sigmoid": (1.492052e-4, 1.995079e-2, 3.019311e-1, 3.968182e-5),
+    "cosine": (4.128422e-5, 0.999, 4.938436e-1, 2.428767e-9),
+    "exponential": (1.192829e-2, 1.192829e-2, 2.478752e-3, 6.144212e-6),
+    "geometric": (1e-4, 0.02, 7.804075e-1, 2.279218e-2),
+}
+
+
+@pytest.mark.parametrize("name", ddpm.SCHEDULES)
+def test_schedule_anchors(name):
+    """beta_1, beta_T, alpha-bar_500 and alpha-bar_T of every schedule, to the seven digits of the card."""
+    betas, chain = ddpm.betas(name), ddpm.chain(name)
+    found = [betas[0].item(), betas[-1].item(), chain.alpha(0.5) ** 2, chain.alpha(1.0) ** 2]
+    assert found == pytest.approx(SCHEDULES[name], rel=5e-7)  # half a unit of the last digit
+    assert betas.shape == (1000,) and chain.name == f"discrete-{name}"
+    bar = torch.cumprod(1 - betas, 0)
+    torch.testing.assert_close(chain.alpha(torch.arange(1, 1001).double() / 1000) ** 2, bar, rtol=1e-12, atol=0)
+
+
+def test_schedules_elsewhere():
+    """Other lengths and ends; the ramps end where the code's do; geometric leaves signal at T: prior KL in bits."""
+    assert ddpm.betas("warmup10", knots=50)[[4, 5]].tolist() == pytest.approx([0.02, 0.02])
+    assert ddpm.betas("warmup50", knots=7)[:4].tolist() == pytest.approx([1e-4, 0.01005, 0.02, 0.02])
+    assert ddpm.betas("jsd", knots=4).tolist() == pytest.approx([1 / 4, 1 / 3, 1 / 2, 1])
+    assert ddpm.betas("quadratic", knots=3, first=0.01, last=0.09).tolist() == pytest.approx([0.01, 0.04, 0.09])
+    ends = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    for name, bits in (("geometric", 1.7e-2), ("linear", 2.9e-5)):
+        found = ddpm.bits(ddpm.prior_nats(ends, ddpm.chain(name)), (1,))
+        assert found.tolist() == pytest.approx([bits, bits], rel=0.03)
+    with pytest.raises(ValueError, match="schedule: 'cosin' is not known; expected one of linear, .*cosine"):
+        ddpm.betas("cosin")
+    for first, last in ((0.0, 0.02), (0.02, 1e-4), (1e-4, 1.5)):
+        with pytest.raises(ValueError, match=f"first, last: {first!r}, {last!r}, expected 0 < first <= last <= 1"):
+            ddpm.betas("linear", first=first, last=last)
+
+
+def test_a_chain_that_ends_in_pure_noise():
+    """jsd's last beta is 1: alpha is 0 there, the first step forgets its start, and nothing is 0 x inf."""
+    chain = ddpm.chain("jsd")
+    assert (chain.alpha(1.0), chain.sigma(1.0)) == (0.0, 1.0)
+    assert chain.alpha(0.999) ** 2 == pytest.approx(1e-3, rel=1e-12)
+    rows = ddpm.plan(ddpm.even_subsequence(1000, chain), chain)
+    assert all(torch.isfinite(column).all() for column in (rows.c_mean, rows.c_x, rows.noise))
+    assert rows.c_x[0] == 0 and rows.c_mean[0].item() == pytest.approx(math.sqrt(1e-3), rel=1e-12)
+    model = Predictor("mean", lambda x, t: torch.full_like(x, 0.4))
+    starts = torch.tensor([[3.0], [-5.0]], dtype=torch.float64)
+    found = ddpm.sample(model, starts, ddpm.even_subsequence(3, chain), process=chain, draws=Philox(0, 2)).x
+    torch.testing.assert_close(found, torch.full_like(found, 0.4), rtol=1e-12, atol=0)
+    with pytest.raises(grids.BadGrid, match="grid: starts at 1, where alpha = 0"):
+        ddpm.sample_matched(model, starts, ddpm.even_subsequence(3, chain), process=chain, draws=Philox(0, 2))
 
 
 @given(knots, st.sampled_from([0.09, 0.25, 1.0, 4.0]))
@@ -201,9 +254,10 @@ def test_bound_loss_keeps_its_digits_in_float32():
 def test_times_are_the_knots():
     """Uniform over 1/1000 .. 1, for the bound from 2/1000."""
     u = torch.tensor([1e-9, 0.4995, 0.5005, 1 - 1e-9], dtype=torch.float64)
-    expected = torch.tensor([[0.001, 0.5, 0.501, 1.0], [0.002, 0.501, 0.501, 1.0]], dtype=torch.float64)
-    found = [objective.times(u, CHAIN) for objective in ddpm.PAPER.objectives]
-    torch.testing.assert_close(torch.stack(found), expected, rtol=1e-14, atol=0)
+    for objective in ddpm.PAPER.objectives:
+        expected = [0.002, 0.501, 0.501, 1.0] if objective.id == "ho2020ddpm.bound" else [0.001, 0.5, 0.501, 1.0]
+        assert objective.times(u, CHAIN).tolist() == pytest.approx(expected, rel=1e-14)
+    assert ddpm.knot_times(u, CHAIN, knots=4).tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_clip_holds_the_mean_inside():
@@ -225,3 +279,274 @@ def test_simple_loss_is_the_mean_squared_error_of_eps():
         x = CHAIN.alpha(at) * x0[i] + CHAIN.sigma(at) * noise[i]
         eps = (x - CHAIN.alpha(at) * 0.3 * x) / CHAIN.sigma(at)
         assert found[i].item() == pytest.approx((eps - noise[i]).square().mean().item(), rel=1e-11)
+
+
+# x0 and noise of four coordinates, index 0, 10, 500, 999; net .9 x + t/1000 - .3. Numbers of training_losses in
+# improved_diffusion/gaussian_diffusion.py (openai/improved-diffusion, MIT), run in float64 with the linear schedule.
+PIXELS = torch.tensor([[0.0, 64.0, 128.0, 255.0]], dtype=torch.float64).expand(4, 4) / 127.5 - 1
+NOISE = torch.tensor([[0.5, -1.0, 0.25, 2.0]], dtype=torch.float64).expand(4, 4)
+AT = torch.tensor([1, 11, 501, 1000], dtype=torch.float64) / 1000
+
+
+def official_net(x, embedding):
+    return 0.9 * x + embedding[:, None] - 0.3
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        ("eps", [1.284934465963525, 1.2036248512869856, 0.029672007698599998, 0.4391728769426323]),
+        ("x0", [0.08505521990023186, 0.07000555755706993, 0.8886074696879287, 1.9477057477997195]),
+        ("previous", [0.08505521990023186, 0.08195987424196344, 0.0396094477314025, 0.4445163980656338]),
+    ],
+)
+def test_simple_loss_is_the_official_one(predicted, expected):
+    model = ddpm.PAPER.parametrisations[predicted](official_net, process=CHAIN)
+    found = ddpm.simple_loss(model, PIXELS, AT, NOISE, process=CHAIN, predicted=predicted)
+    assert found.tolist() == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("large", "expected"),
+    [
+        (False, [1934.4006324540742, 137.13989008093182, 0.23606120360723748, 6.465496176530787]),
+        (True, [1934.4006324540742, 125.83049594157364, 0.2361240534386736, 6.465490851327477]),
+    ],
+)
+def test_bound_loss_is_the_official_one(large, expected):
+    """RESCALED_KL in bits, its first number the decoder's with tanh; Phi differs from it there, and only there."""
+    model = ddpm.net_as_mean(official_net, process=CHAIN)
+    found, exact = (
+        ddpm.bits(ddpm.bound_loss(model, PIXELS, AT, NOISE, process=CHAIN, large=large, decoder=decoder), (1,))
+        for decoder in ("tanh", "phi")
+    )
+    assert found.tolist() == pytest.approx(expected, rel=1e-10)
+    assert torch.equal(found[1:], exact[1:]) and found[0] != exact[0]
+    assert exact[0].item() == pytest.approx(found[0].item(), rel=0.1)
+
+
+def test_distances_are_what_they_are_called():
+    """|r|, r^2 and Huber with 1: by hand, averaged over the coordinates."""
+    x0 = torch.zeros(1, 3, dtype=torch.float64)
+    model = Predictor("mean", lambda x, _: torch.tensor([[0.5, -3.0, 1.0]], dtype=torch.float64))
+    where = torch.tensor([0.7], dtype=torch.float64)
+    for distance, expected in (("l1", 4.5), ("l2", 10.25), ("huber", 0.125 + 2.5 + 0.5)):
+        found = ddpm.simple_loss(model, x0, where, x0, process=CHAIN, predicted="x0", distance=distance)
+        assert found.item() == pytest.approx(expected / 3, rel=1e-12)
+
+
+def test_l1_is_least_at_the_median_and_huber_between_it_and_the_mean():
+    """x0 = 0, 0, 4 in equal shares at one x_t: median 0, mean 4/3; with all of 3 weights Huber's place is 1/2."""
+    x0 = torch.tensor([[0.0], [0.0], [4.0]], dtype=torch.float64)
+    t = torch.full((3,), 0.5, dtype=torch.float64)
+    place = torch.linspace(-1, 5, 601, dtype=torch.float64)
+
+    def least(distance):
+        def total(at):
+            model = Predictor("mean", lambda x, _: torch.full_like(x, at))
+            return ddpm.simple_loss(
+                model, x0, t, torch.zeros_like(x0), process=CHAIN, predicted="x0", distance=distance
+            ).mean()
+
+        return place[torch.stack([total(at) for at in place.tolist()]).argmin()].item()
+
+    assert least("l1") == pytest.approx(0.0, abs=1e-9)
+    assert least("l2") == pytest.approx(4 / 3, abs=0.006)
+    assert least("huber") == pytest.approx(0.5, abs=1e-9)  # 2 p = 1
+
+
+@pytest.mark.parametrize("predicted", ddpm.PREDICTED)
+def test_a_net_that_knows_its_target_gives_the_mean(predicted):
+    """Feed the exact target of each parametrisation, at row times and at a float time, the first knot included."""
+    x0, noise = (Philox(2, 4).normal(tag, torch.empty(4, 3, dtype=torch.float64)) for tag in ("x0", "noise"))
+    for t in (AT, 0.3):
+        rows = t if isinstance(t, torch.Tensor) else torch.full((4,), t, dtype=torch.float64)
+        x = CHAIN.noised(x0, rows, noise)
+        kernel = ddpm.posterior(rows, rows - 1e-3, CHAIN)
+        target = {"eps": noise, "x0": x0, "previous": expand(kernel.c_mean, x) * x0 + expand(kernel.c_x, x) * x}
+        seen = []
+
+        def net(y, embedding, target=target[predicted], seen=seen):
+            seen.append(embedding)
+            return target
+
+        found = ddpm.net_as_mean(net, process=CHAIN, predicted=predicted)(x, t)
+        torch.testing.assert_close(found, x0, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(seen[0], rows - 1e-3)
+
+
+@given(st.floats(-1.5, 1.5), st.floats(-6, 1), st.sampled_from(["phi", "tanh"]), st.sampled_from([256, 17]))
+def test_levels_have_mass_one(mean, log_deviation, decoder, levels):
+    """Invariant 4: the sum telescopes, for Phi and for the official stand-in, whatever mean and deviation."""
+    x0 = torch.linspace(-1, 1, levels, dtype=torch.float64)
+    cdf = {"phi": torch.special.ndtr, "tanh": ddpm.tanh_cdf}[decoder]
+    deviation = torch.tensor(math.exp(log_deviation), dtype=torch.float64)
+    chance = ddpm.chance_of_level(x0, torch.full_like(x0, mean), deviation, levels=levels, cdf=cdf)
+    assert chance.sum().item() == pytest.approx(1.0, abs=1e-12) and chance.min() >= 0
+
+
+def test_level_is_the_mass_around_it():
+    """Inner levels have both edges, outer ones one; far tails keep their digits; the stand-in is off by 1.79e-4."""
+    normal = torch.distributions.Normal(torch.tensor(0.3, dtype=torch.float64), 0.01)
+    x0 = torch.tensor([77, 170], dtype=torch.float64) / 127.5 - 1
+    expected = normal.cdf(x0 + 1 / 255) - normal.cdf(x0 - 1 / 255)
+    found = ddpm.chance_of_level(x0, torch.full_like(x0, 0.3), torch.tensor(0.01, dtype=torch.float64))
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-10, atol=0)
+    far = torch.tensor([0.3 + 0.08], dtype=torch.float64)  # 7.6 to 8.4 deviations above the mean
+    inner, outer = (math.erfc(z / math.sqrt(2)) / 2 for z in (8 - 1 / 2.55, 8 + 1 / 2.55))
+    found = ddpm.chance_of_level(far, torch.full_like(far, 0.3), torch.tensor(0.01, dtype=torch.float64))
+    assert found.item() == pytest.approx(inner - outer, rel=1e-10)
+    z = torch.linspace(-8, 8, 160_001, dtype=torch.float64)
+    gap = (ddpm.tanh_cdf(z) - torch.special.ndtr(z)).abs().max().item()
+    assert gap == pytest.approx(1.79e-4, rel=3e-3)
+    edge = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    found = ddpm.chance_of_level(edge, torch.full_like(edge, 0.9), torch.tensor(0.2, dtype=torch.float64))
+    wide = torch.distributions.Normal(torch.tensor(0.9, dtype=torch.float64), 0.2)
+    expected = [wide.cdf(edge[0] + 1 / 255).item(), 1 - wide.cdf(edge[1] - 1 / 255).item()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-10)
+
+
+def test_impossible_levels_cost_what_the_code_says():
+    """log max(P, 1e-12)."""
+    x0 = torch.tensor([[0.5]], dtype=torch.float64)
+    model = Predictor("mean", lambda x, _: torch.full_like(x, -0.5))
+    first = torch.tensor([1e-3], dtype=torch.float64)
+    for decoder in ("phi", "tanh"):
+        found = ddpm.bound_loss(model, x0, first, torch.zeros_like(x0), process=CHAIN, decoder=decoder)
+        assert found.item() == pytest.approx(-1000 * math.log(1e-12), rel=1e-12)
+
+
+def test_prior_term_is_a_kl():
+    """L_T = KL(N(alpha x0, sigma^2) || N(0, 1)), averaged over coordinates."""
+    x0 = Philox(1, 3).normal("x0", torch.empty(3, 2, 2, dtype=torch.float64))
+    chain = ddpm.chain("geometric")
+    q = torch.distributions.Normal(chain.alpha(1.0) * x0, chain.sigma(1.0))
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(torch.zeros_like(x0), 1.0))
+    torch.testing.assert_close(ddpm.prior_nats(x0, chain), kl.flatten(1).mean(1), rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_likelihood_of_a_gaussian_is_its_closed_bound(large):
+    """Invariant 3 by the code that is shipped: the mean over N(0, .25) is the closed sum, within 5 SE."""
+    c, n = 0.25, 4000
+    draws = Philox(8, n)
+    x0 = draws.normal("data", torch.empty(n, 1, dtype=torch.float64)) * math.sqrt(c)
+    model = targets.exact(gaussian.isotropic(torch.zeros(1), c), CHAIN)
+    found = -ddpm.log_prob(model, x0, process=CHAIN, draws=draws, large=large, decoder="density")
+    assert abs(found.mean().item() - bound_of_a_gaussian(c, large)) <= 5 * found.std().item() / math.sqrt(n)
+
+
+def test_likelihood_is_the_sum_of_its_terms():
+    """Prior, chain and decoder, each with its own noise; parts of the chain add up; strided."""
+    x0 = PIXELS[:2]
+    model, draws = Predictor("mean", lambda x, t: 0.8 * x), Philox(6, 2)
+    grid = ddpm.even_subsequence(5, CHAIN)
+    total = ddpm.prior_nats(x0, CHAIN)
+    for i in range(5):
+        noise = draws.at(i).normal("step", x0)
+        t, s = grid[i].item(), grid[i + 1].item()
+        x = CHAIN.noised(x0, t, noise)
+        if s > 0:
+            kernel = ddpm.posterior(grid[i], grid[i + 1], CHAIN)
+            total = total + (kernel.c_mean**2 * (0.8 * x - x0).square() / kernel.small).mean(1) / 2
+        else:  # variance of the step above
+            deviation = ddpm.posterior(grid[i - 1], grid[i], CHAIN).small.sqrt()
+            total = total - ddpm.chance_of_level(x0, 0.8 * x, deviation).clamp(min=1e-12).log().mean(1)
+    found = ddpm.log_prob(model, x0, process=CHAIN, draws=draws, steps=5)
+    torch.testing.assert_close(found, -4 * total, rtol=1e-10, atol=0)
+    parts = [
+        ddpm.log_prob(model, x0, process=CHAIN, draws=draws, steps=5, low=low, high=high)
+        for low, high in ((0.0, 0.1), (0.1, 0.75), (0.75, 1.0))
+    ]
+    torch.testing.assert_close(sum(parts), found, rtol=1e-12, atol=0)
+    assert ddpm.bits(-found, (4,)).tolist() == pytest.approx((total / math.log(2)).tolist(), rel=1e-10)
+
+
+def test_full_chain_of_the_likelihood_is_the_mean_of_the_loss():
+    """T E_t[term] + L_T: the loss over all knots with the same noise."""
+    x0, model, draws = PIXELS[:1], Predictor("mean", lambda x, t: 0.8 * x), Philox(6, 1)
+    noise = torch.cat([draws.at(i).normal("step", x0) for i in range(1000)])
+    t = torch.arange(1000, 0, -1, dtype=torch.float64) / 1000
+    losses = ddpm.bound_loss(model, x0.expand(1000, 4), t, noise, process=CHAIN, large=True)
+    found = ddpm.log_prob(model, x0, process=CHAIN, draws=draws, large=True)
+    assert found.item() == pytest.approx(-4 * (losses.mean() + ddpm.prior_nats(x0, CHAIN)).item(), rel=1e-11)
+
+
+def test_matched_variance_is_that_of_the_exact_kernel():
+    """small + c_mean^2 mean(Var[x0|x_t]) on uneven variances in three dimensions, with one pullback per noisy step."""
+    variances = torch.tensor([0.1, 0.5, 2.0], dtype=torch.float64)
+    model = targets.exact(gaussian.Gaussian("uneven", torch.zeros(3).double(), variances), CHAIN)
+    grid, draws = torch.tensor([0.6, 0.3, 0.0], dtype=torch.float64), Philox(3, 2)
+    x = torch.tensor([[0.3, -1.0, 0.2], [1.5, 0.1, -0.4]], dtype=torch.float64)
+    row = ddpm.posterior(grid[:1], grid[1:2], CHAIN)
+    step = ddpm.sample_matched(model, x, grid[:2], process=CHAIN, draws=draws)
+    alpha, sigma = CHAIN.alpha(0.6), CHAIN.sigma(0.6)
+    spread = (variances * sigma**2 / (alpha**2 * variances + sigma**2)).mean()
+    deviation = (row.small + row.c_mean**2 * spread).sqrt()
+    expected = row.c_mean * model(x, 0.6) + row.c_x * x + deviation * draws.at(0).normal("step", x)
+    torch.testing.assert_close(step.x, expected, rtol=1e-11, atol=1e-11)
+    card = CARDS["ho2020ddpm.ancestral_matched"]
+    for times in (grid, grid[:2]):
+        run = card.sample(model, x, times, process=CHAIN, draws=draws)
+        assert (run.nfe, run.vjps) == (times.shape[0] - 1, 1) == (card.nfe(times), card.vjps(times))
+
+
+def test_matched_variance_follows_a_graph():
+    """A pullback keeps the graph of a state that carries one, and none otherwise; a constant has slope 0."""
+    x = torch.tensor([[0.5]], dtype=torch.float64)
+    meter = Meter(Predictor("mean", lambda y, t: y**3), 1)
+    mean, pull = meter.vjp(x, 0.5)
+    assert not mean.requires_grad and not pull(torch.ones_like(x)).requires_grad
+    leaf = x.clone().requires_grad_()
+    mean, pull = meter.vjp(leaf, 0.5)
+    slope = torch.autograd.grad(pull(torch.ones_like(x)), leaf)[0]
+    assert slope.item() == pytest.approx(6 * 0.5) and mean.requires_grad
+    constant = Meter(Predictor("mean", lambda y, t: torch.zeros_like(y)), 1)
+    assert constant.vjp(x, 0.5)[1](torch.ones_like(x)).item() == 0
+
+
+def test_official_card_is_large_and_clipped():
+    """fixedlarge with the mean held in [-1,1], the last step at the mean itself."""
+    model = Predictor("mean", lambda x, t: 3 * x)
+    grid, x = ddpm.even_subsequence(4, CHAIN), torch.tensor([[1.2], [-0.1]], dtype=torch.float64)
+    found, expected = (
+        card.sample(model, x, grid, process=CHAIN, draws=Philox(1, 2), **options)
+        for card, options in (
+            (CARDS["ho2020ddpm.official"], {}),
+            (CARDS["ho2020ddpm.ancestral"], {"large": True, "clip": 1.0}),
+        )
+    )
+    assert torch.equal(found.x, expected.x) and found.x.abs().max() <= 1
+    free = CARDS["ho2020ddpm.ancestral_large"].sample(model, x, grid, process=CHAIN, draws=Philox(1, 2)).x
+    assert (free - found.x).abs().max() > 0.5
+
+
+def test_chains_of_other_lengths():
+    """knots: times, kept knots and the step below a knot belong to a chain of that length."""
+    short = ddpm.chain("linear", knots=10)
+    assert ddpm.even_subsequence(4, short, knots=10).tolist() == pytest.approx([1.0, 0.7, 0.4, 0.1, 0.0])
+    x0 = noise = torch.full((1, 1), 0.5, dtype=torch.float64)
+    t, model = torch.tensor([0.4], dtype=torch.float64), Predictor("mean", lambda x, _: 0 * x)
+    kernel = ddpm.posterior(t, t - 0.1, short)
+    found = ddpm.bound_loss(model, x0, t, noise, process=short, knots=10)
+    assert found.item() == pytest.approx(10 * (kernel.c_mean**2 * 0.25 / kernel.small / 2).item(), rel=1e-10)
+    found = ddpm.simple_loss(model, x0, t, noise, process=short, predicted="previous", knots=10)
+    assert found.item() == pytest.approx((kernel.c_mean * 0.5).item() ** 2, rel=1e-10)
+
+
+def test_bad_options_are_refused():
+    """One line each: the argument, its value, what was expected."""
+    model, x0, t = Predictor("mean", lambda x, _: x), PIXELS, AT
+    for call, says in (
+        (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, predicted="v"), "predicted: 'v' is not known"),
+        (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, distance="l3"), "distance: 'l3' is not known"),
+        (lambda: ddpm.net_as_mean(official_net, process=CHAIN, predicted="v"), "predicted: 'v' is not known"),
+        (lambda: ddpm.bound_loss(model, x0, t, NOISE, process=CHAIN, decoder="erf"), "decoder: 'erf' is not known"),
+        (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), decoder="erf"), "decoder: 'erf'"),
+        (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), steps=1), "steps: 1, expected at least 2"),
+        (lambda: ddpm.sample(model, x0, t, process=CHAIN, draws=Philox(0, 4), clip=0.0), "clip: 0.0, expected"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
+    with pytest.raises(grids.BadGrid, match="ve-edm at 80"):
+        ddpm.log_prob(model, x0, process=process.named("ve-edm"), draws=Philox(0, 4))

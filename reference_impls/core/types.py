@@ -204,6 +204,8 @@ class Meter:
 
         def pull(cotangent: Tensor) -> Tensor:
             self.counts[1] += x.shape[0]
+            if not out.requires_grad:
+                return torch.zeros_like(x)  # a constant prediction
             # the graph is retained because some pull once per dimension
             return torch.autograd.grad(out, leaf, cotangent, retain_graph=True, create_graph=kept)[0]
 
