@@ -1,0 +1,416 @@
+"""lu2022dpmsolver - DPM-Solver: exponential Runge-Kutta and multistep integration of the noise prediction in log-SNR.
+
+Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10
+Steps", NeurIPS 2022, arXiv:2206.00927. Official code: LuChengTHU/dpm-solver (MIT).
+Path        x_t = alpha_t x0 + sigma_t eps, vp-linear, lam = log(alpha/sigma); the paper steps s -> t, we step t -> s.
+            Any path with alpha > 0: at alpha = 0 the noise prediction says nothing of x0, and that is refused.
+Loss        none: training free.
+Step        x_s = (alpha_s/alpha_t) x_t - alpha_s int exp(-l) e_l dl over lam_t..lam_s, e = (x - alpha D)/sigma; with
+            h = lam_s - lam_t and f_k(r) = -sigma_r q h phi_k(q h), r the end of a stage, q its share of h:
+            1      x_s = (alpha_s/alpha_t) x_t + f_1 e_t                                             [eq. 3.7, DDIM]
+            2      e_1 at share r1 by order 1, then f_1 e_t + f_1 (e_1 - e_t)/(2 r1) ("dpm"),            [alg. 1]
+                   or f_1 e_t + f_2 (e_1 - e_t)/r1 ("taylor")
+            3      e_1 at r1, e_2 at r2 from f_1 e_t + (r2/r1) f_2 (e_1 - e_t), then                     [alg. 2]
+                   f_1 e_t + f_2 (e_2 - e_t)/r2 ("dpm") or f_1 e_t + f_2 E' + f_3 E'' ("taylor"), E' and E'' the
+                   derivatives of the parabola through the three
+            2M, 3M the same with the predictions of the intervals before (the repository's; memory: two of them)
+            fast   orders 3, .., 3 and a tail that spends exactly NFE evaluations                      [appendix D.3]
+            12, 23 adaptive pairs: E = rms((high - low)/max(atol, rtol max(|low|, |low before|))); accepted if
+                   E <= 1; h becomes .9 h E^(-1/p).                                                     [appendix C]
+            An interval that ends at clean data has order 1 and lands on D.
+Cost        NFE = order x steps (singlestep), steps (2M, 3M, fast), metered (adaptive); one less for each stage that an
+            interval to clean data leaves out; denoise_to_zero adds one. Orders as named; "fast" has order 3 where
+            NFE = 2 mod 3 and otherwise 2, because its last step is of order 1.
+Exact when  point mass, any step; every path with the same rho gives the same x/alpha (fixed grids); order 1 is DDIM.
+            A prediction polynomial in lam: degree 0 ("dpm" 2, 2M), 1 ("dpm" 3, "taylor" 2), 2 ("taylor" 3, 3M).
+Differs     3M: the code leaves out the factor 2 of its second difference and is of order 2: `3m_official`; `3m` has it.
+            The code's lower_order_final is said to act below 15 steps and acts below 10: followed. It refuses fewer
+            steps than the order: here the start-up is cut short. Adaptive: the code takes the largest E of the batch,
+            so that a sample depends on its neighbours (`shared`); here every sample has its own steps, as in the paper,
+            unless asked. The code stops within 1e-5 of t_end and may then stop short of it; here the last step ends
+            on it, and the first is no longer than the whole. It rounds E^(-1/p) to float32; not followed. Its log-SNR
+            of discrete models is clipped at -5.1; here the grid says where to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from reference_impls.core import grids
+from reference_impls.core.drive import drive
+from reference_impls.core.phi import phi
+from reference_impls.core.process import Process
+from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler, expand, require
+
+FINAL_BELOW = 10  # lower_order_final acts below this many steps [code]
+Form = Literal["dpm", "taylor"]
+
+
+def required(order: int, form: str, process: Process, grid: Tensor, orders: tuple[int, ...] = (1, 2, 3)) -> None:
+    """Raises ValueError for an order or form that there is not, BadGrid for a grid that starts without signal."""
+    if order not in orders:
+        raise ValueError(f"order: {order!r}, expected {' or '.join(str(each) for each in orders)}")
+    if form not in ("dpm", "taylor"):
+        raise ValueError(f"form: {form!r}, expected 'dpm' (the default of paper and code) or 'taylor'")
+    if process.alpha(grids.checked(grid)[0].item()) <= 0:
+        raise grids.BadGrid(
+            f"grid: starts at {grid[0]:g}, where alpha = 0 on {process.name} and e says nothing of x0; use alpha > 0"
+        )
+
+
+class Level(NamedTuple):
+    t: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    lam: Tensor
+
+
+def level(t: Tensor, process: Process) -> Level:
+    """Signal, noise and log-SNR at these times, float64."""
+    return Level(t, process.alpha(t), process.sigma(t), process.lam(t))
+
+
+def weight(k: int, t: Level, end: Level) -> Tensor:
+    """f_k for a stage from t to `end`: -sigma_end q phi_k(q), q = lam_end - lam_t; f_1 is finite at sigma_end = 0."""
+    q = end.lam - t.lam
+    if k == 1:
+        return end.alpha * t.sigma / t.alpha * torch.expm1(-q)  # sigma_end exp(q) = alpha_end sigma_t/alpha_t
+    return -end.sigma * q * phi(k, q)
+
+
+class Stages(NamedTuple):
+    """One interval of a singlestep method; e = tilt x + share D. Columns are float64 of one shape."""
+
+    t: Tensor
+    t1: Tensor
+    t2: Tensor
+    order: Tensor
+    tilt: Tensor
+    share: Tensor
+    tilt1: Tensor
+    share1: Tensor
+    tilt2: Tensor
+    share2: Tensor
+    keep1: Tensor  # x_1 = keep1 x + now1 e_t
+    now1: Tensor
+    keep2: Tensor  # x_2 = keep2 x + now2 e_t + mid2 e_1
+    now2: Tensor
+    mid2: Tensor
+    keep: Tensor  # x_s = keep x + now e_t + mid e_1 + late e_2
+    now: Tensor
+    mid: Tensor
+    late: Tensor
+
+
+def stages(times: tuple[Tensor, Tensor, Tensor, Tensor], order: Tensor, process: Process, form: Form) -> Stages:
+    """Coefficients for times t > t1 > t2 > s; those that an order does not reach are 0 and their times unread."""
+    t, t1, t2, s = (level(each, process) for each in times)
+    h, h1, h2 = (end.lam - t.lam for end in (s, t1, t2))
+    r1, r2 = h1 / h, h2 / h
+    f1, f2 = weight(1, t, s), weight(2, t, s)
+    first, second = {2: f1 / (2 * r1), 3: torch.zeros_like(f1)}, {2: torch.zeros_like(f1), 3: f2 / r2}
+    if form == "taylor":
+        f3 = weight(3, t, s)
+        first = {2: f2 / r1, 3: (r2 * f2 - 2 * f3) / (r1 * (r2 - r1))}
+        second[3] = (2 * f3 - r1 * f2) / (r2 * (r2 - r1))
+    mid, late = (torch.where(order < 2, 0.0, torch.where(order == 2, c[2], c[3])) for c in (first, second))
+    mid2 = torch.where(order < 3, 0.0, weight(2, t, t2) * h2 / h1)
+    tilts = [each for end in (t, t1, t2) for each in (1 / end.sigma, -end.alpha / end.sigma)]
+    return Stages(
+        t.t, t1.t, t2.t, order, *tilts, t1.alpha / t.alpha, weight(1, t, t1),
+        t2.alpha / t.alpha, weight(1, t, t2) - mid2, mid2, s.alpha / t.alpha, f1 - mid - late, mid, late,
+    )  # fmt: skip
+
+
+def total(x: Tensor, keep: float, terms: tuple[tuple[float, Tensor], ...]) -> Tensor:
+    """keep x + the sum of weight times prediction, in a fresh tensor."""
+    out = torch.mul(x, keep)
+    for factor, term in terms:
+        if factor:
+            out.add_(term, alpha=factor)
+    return out
+
+
+def singlestep(x: Tensor, row: Stages, memory: None, *, model: Model, draws: Draws) -> tuple[Tensor, None]:
+    """Algorithms 1 and 2, one interval, of the row's order."""
+    e = torch.mul(x, row.tilt).add_(model(x, row.t), alpha=row.share)
+    e_1 = e_2 = e
+    if row.order >= 2:
+        x_1 = total(x, row.keep1, ((row.now1, e),))
+        e_1 = torch.mul(x_1, row.tilt1).add_(model(x_1, row.t1), alpha=row.share1)
+    if row.order >= 3:
+        x_2 = total(x, row.keep2, ((row.now2, e), (row.mid2, e_1)))
+        e_2 = torch.mul(x_2, row.tilt2).add_(model(x_2, row.t2), alpha=row.share2)
+    return total(x, row.keep, ((row.now, e), (row.mid, e_1), (row.late, e_2))), None
+
+
+def inside(t: Tensor, s: Tensor, share: float, inner: str, process: Process) -> Tensor:
+    """Times at a share of each interval, counted in lam (the paper), in t or in sqrt t (the code on time grids)."""
+    if inner == "lam":
+        lam_t, lam_s = process.lam(t), process.lam(s)
+        return process.time_of_logsnr(torch.where(lam_s.isinf(), lam_t, lam_t + share * (lam_s - lam_t)))
+    if inner == "t":
+        return t + share * (s - t)
+    if inner == "sqrt_t":
+        return (t.sqrt() + share * (s.sqrt() - t.sqrt())) ** 2
+    raise ValueError(f"inner: {inner!r}, expected 'lam', 't' or 'sqrt_t'")
+
+
+def singlestep_plan(
+    grid: Tensor, process: Process, *, order: int = 2, form: Form = "dpm", r1: float = 0.0, r2: float = 0.0,
+    inner: str = "lam",
+) -> Stages:  # fmt: skip
+    """One step of `order` for every interval, with inner points at shares r1 < r2 of it; 0: 1/order and 2/order."""
+    required(order, form, process, grid)
+    r1, r2 = r1 or 1 / order, r2 or 2 / order
+    if order > 1 and not (0 < r1 < 1 and (order == 2 or r1 < r2 < 1)):
+        raise ValueError(f"r1, r2: {r1!r}, {r2!r}, expected 0 < r1 < r2 < 1 (r1 < 1 alone at order 2)")
+    t, s = grid[:-1], grid[1:]
+    orders = torch.where((s == 0) | process.lam(s).isinf(), 1.0, float(order))
+    t1, t2 = (inside(t, s, share, inner, process) if share < 1 else t for share in (r1, r2))
+    return stages((t, t1, t2, s), orders, process, form)
+
+
+def denoised(run: Run, model: Model, grid: Tensor) -> Run:
+    """The run with x replaced by D(x, t) at its last time: denoise_to_zero of the code, one more evaluation."""
+    meter = require(model, "mean", run.x.shape[0])
+    return run._replace(x=meter(run.x, grid[-1].item()), nfe=run.nfe + meter.nfe)
+
+
+def noisy_end(grid: Tensor, process: Process) -> None:
+    """Raises BadGrid for a grid that ends at clean data, where nothing is left to denoise."""
+    if process.sigma(grids.checked(grid)[-1].item()) <= 0:
+        raise grids.BadGrid("grid: ends at clean data, expected sigma > 0 for denoise_to_zero and for adaptive steps")
+
+
+def driven(
+    rows: NamedTuple, step: Callable, model: Model, x: Tensor, grid: Tensor, process: Process, draws: Draws,
+    denoise_to_zero: bool, memory: Any = None,
+) -> Run:  # fmt: skip
+    """drive, and one evaluation more if denoise_to_zero, which is refused before the first."""
+    if denoise_to_zero:
+        noisy_end(grid, process)
+    run = drive(rows, step, model, x, draws=draws, memory=memory)
+    return denoised(run, model, grid) if denoise_to_zero else run
+
+
+def sample(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
+    r1: float = 0.0, r2: float = 0.0, inner: str = "lam", denoise_to_zero: bool = False,
+) -> Run:  # fmt: skip
+    """Singlestep DPM-Solver of one order, the code's singlestep_fixed. x [B,*D]. Defaults: algorithm 1, r1 = 1/2."""
+    rows = singlestep_plan(grid, process, order=order, form=form, r1=r1, r2=r2, inner=inner)
+    return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero)
+
+
+def fast_orders(evaluations: int, order: int = 3) -> list[int]:
+    """Orders of the steps that spend exactly these evaluations (appendix D.3; the code's "singlestep")."""
+    if order < 3:
+        return [order] * (evaluations // order) + [1] * (evaluations % order)
+    threes, rest = divmod(evaluations, 3)
+    return [3] * (threes - 1) + [2, 1] if rest == 0 and threes else [3] * threes + [rest] * (rest > 0)
+
+
+def fast_plan(grid: Tensor, process: Process, *, order: int = 3, form: Form = "dpm") -> Stages:
+    """Steps over the points of the grid, one for each evaluation: a step of order p spans p intervals and evaluates at
+    their starts. An interval to clean data is a step of its own."""
+    required(order, form, process, grid)
+    clean = int(grid[-1] == 0)
+    orders = fast_orders(grid.shape[0] - 1 - clean, order) + [1] * clean
+    ends, order_of = [sum(orders[: i + 1]) for i in range(len(orders))], torch.tensor(orders, dtype=torch.float64)
+    t, t1, t2 = (grid[[end - max(p - j, 0) for end, p in zip(ends, orders, strict=True)]] for j in range(3))
+    times = t, torch.where(order_of < 2, t, t1), torch.where(order_of < 3, t, t2), grid[ends]
+    return stages(times, order_of, process, form)
+
+
+def sample_fast(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 3, form: Form = "dpm",
+    denoise_to_zero: bool = False,
+) -> Run:  # fmt: skip
+    """DPM-Solver-fast: the grid has one interval for each evaluation. x [B,*D]. Default: appendix D.3."""
+    rows = fast_plan(grid, process, order=order, form=form)
+    return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero)
+
+
+def fast_lam(steps: int, process: Process) -> Tensor:
+    """The paper's grid: the steps of fast_orders(steps) evenly spaced in lam, each of them divided evenly."""
+    whole = grids.uniform_lam(steps, process)  # refuses what has no lam, and steps < 1
+    orders = fast_orders(steps)
+    shares = [(i + j / p) / len(orders) for i, p in enumerate(orders) for j in range(p)]
+    lam = process.lam(whole[[0, -1]])
+    inner = process.time_of_logsnr(lam[0] + torch.tensor(shares, dtype=torch.float64) * (lam[1] - lam[0]))
+    return torch.cat([whole[:1], inner[1:], whole[-1:]])
+
+
+class Multistep(NamedTuple):
+    t: Tensor
+    tilt: Tensor  # e = tilt x + share D
+    share: Tensor
+    keep: Tensor  # x_s = keep x + now e + before e_before + earlier e_earlier
+    now: Tensor
+    before: Tensor
+    earlier: Tensor
+
+
+def multistep_plan(
+    grid: Tensor, process: Process, *, order: int = 2, form: Form = "dpm", official: bool = False,
+    lower_order_final: bool = True,
+) -> Multistep:  # fmt: skip
+    """Coefficients of every interval. official: the second difference of order 3 without its factor 2, as coded."""
+    required(order, form, process, grid)
+    n = grid.shape[0] - 1
+    t, s, place = level(grid[:-1], process), level(grid[1:], process), torch.arange(n)
+    h, orders = s.lam - t.lam, (place + 1).clamp(max=order)
+    if lower_order_final and n < FINAL_BELOW:
+        orders = torch.minimum(orders, n - place)
+    orders = torch.where(h.isinf(), 1, orders)
+    k0, k1 = torch.zeros_like(h), torch.zeros_like(h)  # h over the interval before, over the one before that
+    k0[1:], k1[2:] = h[1:] / h[:-1], h[2:] / h[:-2]
+    k0, k1 = (torch.where(orders == 1, 0.0, each) for each in (k0, k1))
+    f1, bend = weight(1, t, s), torch.zeros_like(h)
+    slope = f1 / 2
+    if form == "taylor" or order == 3:
+        f2 = weight(2, t, s)
+        slope = torch.where(orders == 3, f2, slope if form == "dpm" else f2)
+        bend = k1 / (k0 + k1) * (f2 + (1 if official else 2) * k0 * weight(3, t, s))
+        bend = torch.where(orders == 3, bend, 0.0)  # (e_t - e_before)/r0 - (e_before - e_earlier)/r1 enters with this
+    slope, curve = torch.where(orders == 1, 0.0, k0 * (slope + bend)), k1 * bend
+    e = (1 / t.sigma, -t.alpha / t.sigma)
+    return Multistep(t.t, *e, s.alpha / t.alpha, f1 + slope, -slope - curve, curve)
+
+
+def multistep(
+    x: Tensor, row: Multistep, before: tuple[Tensor, ...], *, model: Model, draws: Draws
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One interval of 2M or 3M; memory: the noise predictions of the two intervals before, latest first."""
+    e = torch.mul(x, row.tilt).add_(model(x, row.t), alpha=row.share)
+    x_s = torch.mul(x, row.keep).add_(e, alpha=row.now)
+    if row.before:
+        x_s.add_(before[0], alpha=row.before)
+    if row.earlier:
+        x_s.add_(before[1], alpha=row.earlier)
+    return x_s, (e, *before[:1])
+
+
+def sample_multistep(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
+    official: bool = False, lower_order_final: bool = True, denoise_to_zero: bool = False,
+) -> Run:  # fmt: skip
+    """2M or 3M in noise prediction. x [B,*D]. lower_order_final and form: the defaults of the code; order 3 has no form
+    of its own, but its start-up has."""
+    rows = multistep_plan(grid, process, order=order, form=form, official=official, lower_order_final=lower_order_final)
+    return driven(rows, multistep, model, x, grid, process, draws, denoise_to_zero, memory=())
+
+
+def pair(model: Model, x: Tensor, t: Tensor, s: Tensor, order: int, form: Form, process: Process) -> list[Tensor]:
+    """The lower- and the higher-order result of one step from t [R] to s [R]; they share their evaluations."""
+    t1, t2 = (inside(t, s, share, "lam", process) for share in (1 / order, 2 / 3))
+    orders = torch.tensor([[order - 1.0], [order]], dtype=torch.float64, device=t.device)
+    rows = stages((t, t1, t2, s), orders, process, form)
+    low, high = (Stages(*(expand(c[i] if c.ndim == 2 else c, x) for c in rows)) for i in (0, 1))
+    e = [high.tilt * x + high.share * model(x, t)]
+    x_1 = high.keep1 * x + high.now1 * e[0]
+    e.append(high.tilt1 * x_1 + high.share1 * model(x_1, t1))
+    if order == 3:
+        x_2 = high.keep2 * x + high.now2 * e[0] + high.mid2 * e[1]
+        e.append(high.tilt2 * x_2 + high.share2 * model(x_2, t2))
+    weights = ((row.now, row.mid, row.late) for row in (low, high))
+    return [high.keep * x + sum(w * each for w, each in zip(three, e, strict=False)) for three in weights]
+
+
+def sample_adaptive(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 3, form: Form = "dpm",
+    rtol: float = 0.05, atol: float = 0.0078, first: float = 0.05, safety: float = 0.9, shared: bool = False,
+    denoise_to_zero: bool = False,
+) -> Run:  # fmt: skip
+    """DPM-Solver-12 or -23 from grid[0] to grid[-1]; the times between are not used. A loop of its own, because every
+    sample chooses its steps. x [B,*D]. rtol, atol, first step in lam, safety: the code's. shared: one step size for the
+    batch, from its largest error. Raises FloatingPointError if a step underflows."""
+    required(order, form, process, grid, (2, 3))
+    noisy_end(grid, process)
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0 and first > 0 and safety > 0):
+        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected >= 0 and not both 0; first, safety above 0")
+    meter, end, lam_end = require(model, "mean", x.shape[0]), grid[-1].item(), process.lam(grid[-1].item())
+    t = torch.full((x.shape[0],), grid[0].item(), dtype=torch.float64, device=x.device)
+    h = torch.full_like(t, min(first, lam_end - process.lam(grid[0].item())))
+    x, low_before, rows = x.clone(), x.clone(), torch.arange(x.shape[0], device=x.device)
+    while rows.numel():
+        lam = process.lam(t[rows])
+        if not (h[rows] > 1e-14 * (1 + lam.abs())).all():
+            raise FloatingPointError(
+                f"step in lam: {h[rows].min():g}, expected above 0; loosen rtol, atol or mend the model"
+            )
+        s = torch.where(h[rows] >= (lam_end - lam) * (1 - 1e-10), end, process.time_of_logsnr(lam + h[rows]))
+        low, high = pair(meter, x[rows], t[rows], s, order, form, process)
+        scale = (rtol * torch.maximum(low.abs(), low_before[rows].abs())).clamp(min=atol)
+        error = ((high - low) / scale).detach().double().flatten(1).square().mean(1).sqrt()
+        error = error.max().expand_as(error) if shared else error
+        good = error <= 1
+        x[rows[good]], low_before[rows[good]], t[rows[good]] = high[good], low[good].detach(), s[good]
+        h[rows] = torch.minimum(safety * h[rows] * error ** (-1 / order), lam_end - process.lam(t[rows]))
+        rows = rows[t[rows] != end]
+    run = Run(x, meter.nfe)
+    return denoised(run, model, grid) if denoise_to_zero else run
+
+
+def per_step(order: int, grid: Tensor) -> float:
+    """Evaluations of a singlestep method; an interval that ends at clean data needs one."""
+    return order * (grid.shape[0] - 1.0) - (order - 1) * float(grid[-1] == 0)
+
+
+DDIM = (Reduction({"order": 1}, "song2020ddim.ddim"),)
+
+PAPER = Paper(
+    key="lu2022dpmsolver",
+    title="DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",
+    authors="Cheng Lu, Yuhao Zhou, Fan Bao, Jianfei Chen, Chongxuan Li, Jun Zhu",
+    venue="NeurIPS 2022",
+    arxiv="2206.00927",
+    code="LuChengTHU/dpm-solver",
+    licence="MIT",
+    samplers=tuple(
+        Sampler(
+            id=f"lu2022dpmsolver.{name}",
+            sample=partial(method, **options),
+            consumes="mean",
+            path="vp-linear",
+            exact_on=frozenset({"delta"}),
+            # the error of the adaptive pairs is measured in x, coordinate by coordinate
+            symmetric=frozenset() if method is sample_adaptive else frozenset({"rotation", "paths"}),
+            **{"grid": grids.uniform_lam, **traits},
+        )
+        for name, method, options, traits in (
+            ("singlestep2", sample, {}, dict(nfe=partial(per_step, 2), order=2.0, reduces=DDIM)),
+            ("singlestep2_taylor", sample, {"form": "taylor"}, dict(nfe=partial(per_step, 2), order=2.0, variant=True)),
+            ("singlestep3", sample, {"order": 3}, dict(nfe=partial(per_step, 3), order=3.0, reduces=DDIM)),
+            ("singlestep3_taylor", sample, {"order": 3, "form": "taylor"},
+             dict(nfe=partial(per_step, 3), order=3.0, variant=True)),
+            # no order: that of the last step depends on steps mod 3
+            ("fast", sample_fast, {}, dict(nfe=partial(per_step, 1), grid=fast_lam, reduces=DDIM)),
+            ("2m", sample_multistep, {}, dict(nfe=partial(per_step, 1), order=2.0, reduces=DDIM)),
+            ("2m_taylor", sample_multistep, {"form": "taylor"},
+             dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
+            # its start-up, a step of order 1 and one of order 2, leaves order 2; with exact starts it has order 3
+            ("3m", sample_multistep, {"order": 3}, dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
+            ("3m_official", sample_multistep, {"order": 3, "official": True},
+             dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
+            ("adaptive2", sample_adaptive, {"order": 2}, dict(known_failures={
+                "gradient_reaches_the_start": "a gradient holds the steps fixed: at rtol .05 they matter, at 1e-4 not",
+            })),
+            ("adaptive3", sample_adaptive, {"order": 3}, dict(known_failures={
+                "gradient_reaches_the_start": "a gradient holds the steps fixed: at rtol .05 they matter, at 1e-3 not",
+                "float32_follows_float64": "early steps are powers of an error that is rounding: other steps, as good",
+            })),
+            ("adaptive2_shared", sample_adaptive, {"order": 2, "shared": True}, dict(per_sample=False, variant=True)),
+            ("adaptive3_shared", sample_adaptive, {"order": 3, "shared": True},
+             dict(per_sample=False, variant=True, known_failures={
+                "float32_follows_float64": "early steps are powers of an error that is rounding: other steps, as good",
+            })),
+        )
+    ),
+)  # fmt: skip
