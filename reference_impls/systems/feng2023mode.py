@@ -1,0 +1,188 @@
+"""feng2023mode - Mixture of denoising experts: one network for each block of noise levels, one active at a time.
+
+Feng, Zhang, Yu, Fang, Li, Chen, Lu, Liu, Yin, Feng, Sun, Chen, Tian, Wu, Wang, "ERNIE-ViLG 2.0: Improving
+Text-to-Image Diffusion Model with Knowledge-Enhanced Mixture-of-Denoising-Experts", CVPR 2023, arXiv:2210.15257.
+Official code: none published (none).
+Path        x_t = alpha_t x0 + sigma_t eps on a chain of 1,000 steps; block k of n holds the steps kT/n + 1 .. (k+1)T/n,
+            here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Any path works.
+Loss        |e_k(x_t) - eps|^2 with k the block of t. With t uniform it is the sum of the blocks' own losses, each times
+            its share of the times, and an expert's gradient comes from its block alone: without shared weights, joint
+            training is independent training.
+Step        D(x, t) = D_k(x, t) in any sampler; as a card here in DDIM: x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D,
+            h = lam_s - lam_t.
+Cost        NFE = steps; active parameters are those of one expert whatever n is, all parameters n times that.
+Exact when  equal experts are the single denoiser bitwise; exact experts give the samples of the exact denoiser; the
+            order of the experts means nothing if the table is permuted with them. Point masses: any step.
+Differs     The number of experts (10) and the linear chain are [recall]. The text-conditional network, its knowledge-
+            enhanced attention and losses are out of reach here. `frozen` is a labelled stand-in for experts of little
+            capacity, where the model has no defects of its own: expert k does not see t, it answers as the model does
+            in the middle of its block. What more blocks buy, and what a jump at their edges costs, shows in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from reference_impls.core import grids
+from reference_impls.core.drive import drive
+from reference_impls.core.process import Process
+from reference_impls.core.types import (
+    Draws,
+    Model,
+    Objective,
+    Paper,
+    Predictor,
+    Reduction,
+    Run,
+    Sampler,
+    Time,
+    Transform,
+    expand,
+)
+
+EXPERTS = 10  # of the published model [recall]
+TRAINED = 1000  # length of the training chain [recall]
+
+
+def uniform_edges(experts: int, process: Process) -> Tensor:
+    """float64 [experts+1]: t_min .. t_max in blocks of equal length."""
+    if not isinstance(experts, int) or experts < 1:
+        raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
+    share = torch.linspace(0, 1, experts + 1, dtype=torch.float64)
+    return process.t_min + share * (process.t_max - process.t_min)
+
+
+def block_of(t: Tensor, edges: Tensor) -> Tensor:
+    """int64, like t: the k with edges[k] < t <= edges[k+1]; what lies beyond an end belongs to the block there."""
+    return torch.bucketize(t, edges[1:-1].to(t.device))
+
+
+def mixture(experts: Sequence[Model], edges: Tensor) -> Predictor:
+    """The model that is experts[k] on block k of `edges`, float64 [n+1] rising; each row is evaluated once."""
+    _fit(experts, edges)
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        if not isinstance(t, Tensor) or t.ndim == 0:
+            return experts[int(block_of(torch.as_tensor(t, dtype=torch.float64), edges))](x, t)
+        blocks = block_of(t, edges)
+        present = blocks.unique().tolist()
+        if len(present) <= 1:
+            return experts[present[0] if present else 0](x, t)
+        places = [(blocks == k).nonzero()[:, 0] for k in present]
+        means = [experts[k](x[rows.to(x.device)], t[rows]) for k, rows in zip(present, places, strict=True)]
+        return torch.cat(means)[torch.cat(places).argsort().to(x.device)]
+
+    return Predictor(experts[0].kind, predict)
+
+
+def _fit(experts: Sequence[Model], edges: Tensor) -> None:
+    if edges.ndim != 1 or edges.shape[0] != len(experts) + 1 or not (edges.diff() > 0).all():
+        raise ValueError(f"edges: {edges.tolist()}, expected {len(experts) + 1} rising times for {len(experts)} experts")
+    kinds = {expert.kind for expert in experts}
+    if len(kinds) > 1:
+        raise ValueError(f"experts: of kinds {', '.join(sorted(kinds))}, expected one kind for all")
+
+
+def frozen_experts(model: Model, edges: Tensor) -> list[Model]:
+    """Expert k answers as the model does in the middle of block k, whatever its t: a stand-in for little capacity."""
+    return [Predictor(model.kind, lambda x, t, middle=t: model(x, middle)) for t in _middles(edges)]
+
+
+def _middles(edges: Tensor) -> list[float]:
+    return ((edges[1:] + edges[:-1]) / 2).tolist()
+
+
+class Plan(NamedTuple):
+    t: Tensor
+    keep: Tensor  # x_s = keep x_t + pull D
+    pull: Tensor
+
+
+def plan(grid: Tensor, process: Process) -> Plan:
+    """Coefficients of DDIM's step in lam."""
+    t, s = grids.checked(grid)[:-1], grid[1:]
+    h = process.lam(s) - process.lam(t)
+    return Plan(t, process.sigma(s) / process.sigma(t), -process.alpha(s) * torch.expm1(-h))
+
+
+def sample(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, experts: int = EXPERTS, frozen: bool = False
+) -> Run:
+    """DDIM with `experts` blocks of equal length over the process's times. x [B,*D].
+
+    frozen: no expert sees t (see frozen_experts); otherwise each is the model itself on its block.
+    """
+    edges = uniform_edges(experts, process)
+
+    def step(x: Tensor, row: Plan, memory: Any, *, model: Model, draws: Draws) -> tuple[Tensor, Any]:
+        made = memory or mixture(frozen_experts(model, edges) if frozen else [model] * experts, edges)
+        return torch.mul(x, row.keep).add_(made(x, row.t), alpha=row.pull), made
+
+    return drive(plan(grid, process), step, model, x, draws=draws)
+
+
+def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
+    """Squared error of the noise prediction, [B], mean over the sample; the model is a mixture or one of its experts."""
+    error = model(process.noised(x0, t, noise), t) - x0
+    return (expand(process.alpha(t) / process.sigma(t), x0) * error).flatten(1).square().mean(1)
+
+
+def chain_times(u: Tensor, process: Process) -> Tensor:
+    """t uniform on the 1,000 steps of the chain, those of every block alike: u [B] in (0,1) -> t [B]."""
+    return ((u.double() * TRAINED).floor() + 1) / TRAINED * process.t_max
+
+
+def block_times(u: Tensor, process: Process, *, block: int, experts: int) -> Tensor:
+    """t uniform on the steps of one block, for an expert trained alone: u [B] in (0,1) -> t [B].
+
+    Of n blocks, block k is [k/n, (k+1)/n) of the law of `chain_times` where n divides 1,000.
+    """
+    if block not in range(experts):
+        raise ValueError(f"block: {block!r}, expected 0 .. {experts - 1}, one of {experts} experts")
+    return chain_times((block + u.double()) / experts, process)
+
+
+def evaluations(grid: Tensor) -> float:
+    return float(grid.shape[0] - 1)
+
+
+PAPER = Paper(
+    key="feng2023mode",
+    title="ERNIE-ViLG 2.0: Improving Text-to-Image Diffusion Model with Knowledge-Enhanced "
+    "Mixture-of-Denoising-Experts",
+    authors="Zhida Feng, Zhenyu Zhang, Xintong Yu, Yewei Fang, Lanxin Li, Xuyi Chen, Yuxiang Lu, Jiaxiang Liu, Weichong "
+    "Yin, Shikun Feng, Yu Sun, Li Chen, Hao Tian, Hua Wu, Haifeng Wang",
+    venue="CVPR 2023",
+    arxiv="2210.15257",
+    code="none",
+    licence="none",
+    samplers=(
+        Sampler(
+            id="feng2023mode.ddim",
+            sample=sample,
+            grid=grids.uniform_t,
+            consumes="mean",
+            path="vp-linear",
+            nfe=evaluations,
+            order=1.0,
+            exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}),
+            reduces=(Reduction({}, "song2020ddim.ddim"), Reduction({"experts": 1}, "song2020ddim.ddim")),
+            variant=True,
+        ),
+    ),
+    objectives=(
+        Objective(
+            id="feng2023mode.loss",
+            loss=loss,
+            minimiser="mean",
+            path="discrete-linear",
+            times=chain_times,
+        ),
+    ),
+    transforms=(Transform(id="feng2023mode.mixture", apply=mixture, identity_at={"experts": 1}),),
+)

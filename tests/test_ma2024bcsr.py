@@ -1,0 +1,239 @@
+"""Chosen boundary conditions: the linear-Gaussian theory, exactly; choosing, its cost; that nothing else is random."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.laws import inverse as laws
+from reference_impls import targets
+from reference_impls.core import grids
+from reference_impls.core import process as processes
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Conditional, Pairs, Predictor, WrongKind, require
+from reference_impls.inverse import ma2024bcsr as paper
+
+F64 = dict(dtype=torch.float64)
+VE = processes.named("ve-edm")
+
+
+def gaussian_problem(seed, d=4, m=2):
+    """One Gaussian seen through m numbers, for ROWS measurements."""
+    return laws.random_problem(seed, d, m, 1)
+
+
+def posterior(problem):
+    """m(y) [B,d] and P [d,d], from the precision form: no formula shared with the target."""
+    S, A, s = problem.covariances[0], problem.matrix, problem.noise_std
+    P = torch.linalg.inv(torch.linalg.inv(S) + A.T @ A / s**2)
+    return problem.means[0] + (problem.y - problem.means[0] @ A.T) @ A @ P / s**2, P
+
+
+def conditional(problem, process):
+    return Conditional(
+        "mean", lambda x, t, c: problem.conditional_mean(x, process.alpha(t), process.sigma(t), c), problem.mean_given
+    )
+
+
+def closed_form(problem, x, sigma_max, sigma_min=0.0):
+    """h(x_T, y) = m + U diag sqrt((w + s^2)/(w + S^2)) U^T (x_T - m) on the path x0 + sigma eps."""
+    mean, P = posterior(problem)
+    w, U = torch.linalg.eigh(P)
+    return mean + (x - mean) @ U * ((w + sigma_min**2) / (w + sigma_max**2)).sqrt() @ U.T
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_conditional_flow_has_its_closed_form(seed):
+    """Invariant 1: the sampler's DDIM with the exact denoiser, at first order and then extrapolated."""
+    problem = gaussian_problem(seed)
+    x = 3 * laws.normals(seed, "x", laws.ROWS, 4)
+    process = VE.between(0.05, 3.0)
+    model = conditional(problem, process)
+    expected = closed_form(problem, x, 3.0, 0.05)
+    meter, ends = require(model, "mean", laws.ROWS), []
+    for steps in (128, 256, 512):
+        rows = paper.plan(grids.uniform_lam(steps, process), process)
+        ends.append(paper.restore(meter, x, rows, problem.y))
+    errors = [(end - expected).abs().max().item() for end in ends]
+    assert 1.8 < errors[0] / errors[1] < 2.2
+    better = [2 * fine - coarse for coarse, fine in zip(ends, ends[1:], strict=False)]
+    best = (4 * better[1] - better[0]) / 3
+    assert (best - expected).abs().max() < 1e-3 * errors[2] + 1e-9
+
+
+def test_the_closed_form_solves_the_flow():
+    """Its velocity in sigma is (x - D)/sigma at every sigma, to the error of a central difference."""
+    problem = gaussian_problem(3)
+    x, h = laws.normals(1, "x", laws.ROWS, 4) * 5, 1e-4
+    for sigma in (0.3, 1.0, 4.0):
+        here = closed_form(problem, x, 5.0, sigma)
+        slope = (closed_form(problem, x, 5.0, sigma + h) - closed_form(problem, x, 5.0, sigma - h)) / (2 * h)
+        velocity = (here - problem.conditional_mean(here, 1.0, sigma, problem.y)) / sigma
+        torch.testing.assert_close(slope, velocity, rtol=0, atol=1e-6)
+
+
+@given(st.integers(0, 2**20))
+def test_in_the_limit_every_image_ranks_the_noises_alike(seed):
+    """Invariant 2: the risk is tr P + |P^(1/2) x_T|^2/S^2; noise 0 is best, a random one has twice the floor."""
+    problem, big = gaussian_problem(seed), 1e7
+    mean, P = posterior(problem)
+    pool = big * laws.normals(seed, "pool", 40, 4)
+    theory = P.trace() + torch.einsum("ki,ij,kj->k", pool, P, pool) / big**2
+    for b in range(laws.ROWS):
+        one = problem.rows([b])
+        ends = closed_form(replace(one, y=one.y.expand(40, -1)), pool, big)
+        risk = (ends - mean[b]).square().sum(1) + P.trace()
+        torch.testing.assert_close(risk, theory, rtol=1e-5, atol=0)
+        assert torch.equal(risk.argsort()[:3], theory.argsort()[:3])
+    zero = closed_form(problem, torch.zeros(laws.ROWS, 4, **F64), big)
+    torch.testing.assert_close(zero, mean, rtol=0, atol=1e-6 * (1 + mean.abs().max().item()))
+    sigmas = math.sqrt(4) * big * torch.cat([torch.eye(4, **F64), -torch.eye(4, **F64)])  # mean over these is E over N
+    mean_risk = P.trace() + torch.einsum("ki,ij,kj->k", sigmas, P, sigmas).mean() / big**2
+    assert mean_risk.item() == pytest.approx(2 * P.trace().item(), rel=1e-12)
+
+
+def chosen(problem, reference, *, candidates, process, steps=6, seed=0, distance="mse"):
+    model, rows = conditional(problem, process), paper.plan(grids.power(7.0)(steps, process), process)
+    pool = paper.noises(candidates, torch.empty(1, *problem.shape, **F64), process, seed)
+    return paper.choose(require(model, "mean", 1), pool, rows, reference, paper.DISTANCES[distance]), pool
+
+
+def test_choosing_on_posterior_means_finds_the_least_noise_of_the_theory():
+    """With the means as truths and a fine grid the score is |P^(1/2) x_T|^2/S^2 up to the end's own sigma."""
+    problem = gaussian_problem(5)
+    mean, P = posterior(problem)
+    process = VE.between(1e-4, 1000.0)
+    choice, pool = chosen(problem, Pairs(mean, problem.y), candidates=50, process=process, steps=300)
+    theory = torch.einsum("ki,ij,kj->k", pool, P, pool) / 1000**2
+    assert choice.index == int(theory.argmin())
+    assert torch.corrcoef(torch.stack([choice.scores, theory]))[0, 1] > 0.999
+    assert torch.equal(choice.x, pool[choice.index])
+
+
+def test_more_noises_never_choose_worse():
+    """Invariant 4: of nested pools the chosen score falls; the pool's start does not depend on its size."""
+    problem = gaussian_problem(6)
+    reference = Pairs(laws.normals(1, "truth", laws.ROWS, 4), problem.y)
+    scores, pools = [], []
+    for candidates in (1, 3, 10, 30):
+        choice, pool = chosen(problem, reference, candidates=candidates, process=VE)
+        assert choice.scores[choice.index] == choice.scores.min()
+        scores.append(choice.scores.min().item())
+        pools.append(pool)
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < scores[0]
+    assert all(torch.equal(pool, pools[-1][: len(pool)]) for pool in pools)
+    assert pools[-1].std().item() == pytest.approx(80, rel=0.35)  # 120 numbers of the prior's 80
+
+
+@pytest.mark.parametrize("distance", ["mse", "mae"])
+def test_scores_are_means_of_distances_over_the_pairs(distance):
+    problem = gaussian_problem(7)
+    reference = Pairs(laws.normals(1, "truth", 3, 4), problem.y[:3])
+    choice, pool = chosen(problem, reference, candidates=4, process=VE, distance=distance)
+    rows = paper.plan(grids.power(7.0)(6, VE), VE)
+    for k in range(4):
+        end = paper.restore(require(conditional(problem, VE), "mean", 3), pool[k].expand(3, 4), rows, problem.y[:3])
+        gap = end - reference.x0
+        expected = gap.square().mean() if distance == "mse" else gap.abs().mean()
+        assert choice.scores[k].item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_choosing_goes_in_parts_of_any_size(monkeypatch):
+    problem = gaussian_problem(7)
+    reference = Pairs(laws.normals(1, "truth", 3, 4), problem.y[:3])
+    whole, _ = chosen(problem, reference, candidates=5, process=VE)
+    monkeypatch.setattr(paper, "ROWS", 4)
+    parts, _ = chosen(problem, reference, candidates=5, process=VE)
+    torch.testing.assert_close(parts.scores, whole.scores, rtol=1e-12, atol=0)
+
+
+# the sampler
+
+DIGITS = targets.named("digits-superresolution")
+CHAIN = processes.named("discrete-cosine")
+
+
+def restored(rows, *, seed=1, reference=None, x=None, grid=None, **options):
+    """`chosen` of the card on some of the measured digits."""
+    condition = DIGITS.rows(rows).measurement.picture
+    x = Philox(seed, len(rows)).normal("start", torch.empty(len(rows), 1, 8, 8, **F64)) if x is None else x
+    grid = paper.spread_subsequence(4, CHAIN) if grid is None else grid
+    options = dict(candidates=3, references=5) | options
+    return paper.sample_chosen(
+        conditional(DIGITS, CHAIN), x, grid, process=CHAIN, draws=Philox(seed, len(rows)), condition=condition,
+        reference=reference or DIGITS.reference, **options,
+    )  # fmt: skip
+
+
+def test_one_noise_restores_every_row_and_nothing_else_is_random():
+    """Invariant 5: neither seeds, start states nor the batch move an end; a row alone has the same noise."""
+    first, second = restored([0, 1, 2], seed=1), restored([0, 1, 2], seed=2)
+    assert torch.equal(first.x, second.x)
+    assert first.memory.index == second.memory.index
+    torch.testing.assert_close(restored([1]).x, first.x[1:2], rtol=0, atol=1e-12)
+    rows = paper.plan(paper.spread_subsequence(4, CHAIN), CHAIN)
+    meter = require(conditional(DIGITS, CHAIN), "mean", 3)
+    by_hand = paper.restore(
+        meter, first.memory.x.expand(3, 1, 8, 8), rows, DIGITS.rows([0, 1, 2]).measurement.picture
+    )
+    assert torch.equal(first.x, by_hand)
+    assert not torch.equal(restored([0, 1, 2], pool_seed=1).x, first.x)
+
+
+def test_the_choice_is_metered():
+    """K R steps evaluations over a batch of B, and steps for each row; the first R pairs are asked."""
+    run = restored([0, 1, 2])
+    assert run.nfe == pytest.approx(4 + 3 * 5 * 4 / 3)
+    assert run.memory.scores.shape == (3,)
+    few = Pairs(*(part[:5] for part in DIGITS.reference))
+    assert torch.equal(restored([0, 1, 2], reference=few, references=0).memory.scores, run.memory.scores)
+
+
+def test_the_card_of_random_noise_is_the_conditional_flow_from_each_rows_own():
+    condition = DIGITS.rows([0, 1]).measurement.picture
+    x = Philox(1, 2).normal("start", torch.empty(2, 1, 8, 8, **F64))
+    grid, model = paper.spread_subsequence(4, CHAIN), conditional(DIGITS, CHAIN)
+    run = paper.sample(model, x, grid, process=CHAIN, draws=Philox(1, 2), condition=condition)
+    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+        mean = model.given(condition)(x, t)
+        x = CHAIN.alpha(s) * mean + CHAIN.sigma(s) * (x - CHAIN.alpha(t) * mean) / CHAIN.sigma(t)
+    torch.testing.assert_close(run.x, x, rtol=0, atol=1e-9)
+    assert run.nfe == 4
+
+
+def test_the_grid_divides_the_chain():
+    assert [round(1000 * t) for t in paper.spread_subsequence(3, CHAIN).tolist()] == [1000, 667, 334, 0]
+    assert torch.equal(paper.spread_subsequence(1000, CHAIN), torch.arange(1000, -1, -1).double() / 1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"candidates": 0}, "candidates: 0, expected at least 1"),
+        ({"references": 101}, r"references: 101 of 100 pairs, expected 0 \(all\) to 100"),
+        ({"references": -1}, "references: -1 of 100 pairs"),
+        ({"distance": "lpips"}, "distance: 'lpips' is not known; expected one of mse, mae"),
+        ({"reference": Pairs(torch.empty(0, 1, 8, 8), torch.empty(0, 1, 4, 4)), "references": 0}, "references: 0 of 0"),
+        ({"grid": torch.tensor([0.2, 0.5], **F64)}, "grid: not strictly decreasing"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        restored([0], **options)
+
+
+def test_models_without_a_condition_and_grids_beyond_the_chain_are_refused():
+    x = torch.zeros(1, 1, 8, 8, **F64)
+    with pytest.raises(WrongKind, match="takes no condition"):
+        paper.sample(
+            Predictor("mean", lambda x, t: x), x, paper.spread_subsequence(2, CHAIN), process=CHAIN,
+            draws=Philox(1, 1), condition=x,
+        )  # fmt: skip
+    with pytest.raises(grids.BadGrid, match="expected 1..1000"):
+        paper.spread_subsequence(1001, CHAIN)
+    with pytest.raises(grids.BadGrid, match="ve-edm at 80"):
+        paper.spread_subsequence(4, VE)
