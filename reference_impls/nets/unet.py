@@ -47,16 +47,17 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """(x [B,C,H,W], noise embedding [B] or a float) -> [B,C,H,W] in float32 or better; H and W even.
+    """(x [B,C,H,W], noise embedding [B] or a float) -> [B,outputs,H,W] in float32 or better; H and W even.
 
     width: channels at full resolution, `inner` at half. The defaults have 139,033 parameters for one channel.
     seen: channels of an image [B,seen,H,W] that it sees beside x, whose own noise embedding `level` is added to x's.
+    outputs: channels of the result, C unless given.
     classes: of labels int64 [B] that it may be told, each added to the noise embedding; -1, or no label, adds nothing.
     """
 
     def __init__(
         self, generator: Generator, *, channels: int = 1, width: int = 32, inner: int = 40, embedding: int = 64,
-        seen: int = 0, classes: int = 0,
+        seen: int = 0, classes: int = 0, outputs: int | None = None,
     ):  # fmt: skip
         super().__init__()
         self.embed = NoiseEmbedding(embedding, generator)
@@ -69,7 +70,7 @@ class UNet(nn.Module):
         self.low_out = Residual(inner, inner, embedding, generator)
         self.up = Residual(inner + width, width, embedding, generator)
         self.norm = nn.GroupNorm(GROUPS, width)
-        self.leave = convolution(width, channels, 3, generator, silent=True)
+        self.leave = convolution(width, outputs or channels, 3, generator, silent=True)
         if classes:
             self.labels = table(classes, embedding, generator)  # drawn last: the others start as without labels
 
