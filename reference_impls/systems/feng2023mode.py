@@ -4,12 +4,12 @@ Feng, Zhang, Yu, Fang, Li, Chen, Lu, Liu, Yin, Feng, Sun, Chen, Tian, Wu, Wang, 
 Text-to-Image Diffusion Model with Knowledge-Enhanced Mixture-of-Denoising-Experts", CVPR 2023, arXiv:2210.15257.
 Official code: none published (none).
 Path        x_t = alpha_t x0 + sigma_t eps on a chain of 1,000 steps; block k of n holds the steps kT/n + 1 .. (k+1)T/n,
-            here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Any path works.
+            here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Any path.
 Loss        |e_k(x_t) - eps|^2 with k the block of t. With t uniform it is the sum of the blocks' own losses, each times
             its share of the times, and an expert's gradient comes from its block alone: without shared weights, joint
             training is independent training.
-Step        D(x, t) = D_k(x, t) in any sampler; as a card here in DDIM: x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D,
-            h = lam_s - lam_t.
+Step        D(x, t) = D_k(x, t) in any sampler; as a card here in DDIM, with h = lam_s - lam_t:
+            x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D.
 Cost        NFE = steps; active parameters are those of one expert whatever n is, all parameters n times that.
 Exact when  equal experts are the single denoiser bitwise; exact experts give the samples of the exact denoiser; the
             order of the experts means nothing if the table is permuted with them. Point masses: any step.
@@ -81,7 +81,8 @@ def mixture(experts: Sequence[Model], edges: Tensor) -> Predictor:
 
 def _fit(experts: Sequence[Model], edges: Tensor) -> None:
     if edges.ndim != 1 or edges.shape[0] != len(experts) + 1 or not (edges.diff() > 0).all():
-        raise ValueError(f"edges: {edges.tolist()}, expected {len(experts) + 1} rising times for {len(experts)} experts")
+        count = len(experts)
+        raise ValueError(f"edges: {edges.tolist()}, expected {count + 1} rising times for {count} experts")
     kinds = {expert.kind for expert in experts}
     if len(kinds) > 1:
         raise ValueError(f"experts: of kinds {', '.join(sorted(kinds))}, expected one kind for all")
@@ -110,8 +111,9 @@ def plan(grid: Tensor, process: Process) -> Plan:
 
 
 def sample(
-    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, experts: int = EXPERTS, frozen: bool = False
-) -> Run:
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, experts: int = EXPERTS,
+    frozen: bool = False,
+) -> Run:  # fmt: skip
     """DDIM with `experts` blocks of equal length over the process's times. x [B,*D].
 
     frozen: no expert sees t (see frozen_experts); otherwise each is the model itself on its block.
@@ -126,7 +128,7 @@ def sample(
 
 
 def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
-    """Squared error of the noise prediction, [B], mean over the sample; the model is a mixture or one of its experts."""
+    """Squared error of the noise prediction, [B], mean over the sample; of a mixture or of one of its experts."""
     error = model(process.noised(x0, t, noise), t) - x0
     return (expand(process.alpha(t) / process.sigma(t), x0) * error).flatten(1).square().mean(1)
 
@@ -154,8 +156,8 @@ PAPER = Paper(
     key="feng2023mode",
     title="ERNIE-ViLG 2.0: Improving Text-to-Image Diffusion Model with Knowledge-Enhanced "
     "Mixture-of-Denoising-Experts",
-    authors="Zhida Feng, Zhenyu Zhang, Xintong Yu, Yewei Fang, Lanxin Li, Xuyi Chen, Yuxiang Lu, Jiaxiang Liu, Weichong "
-    "Yin, Shikun Feng, Yu Sun, Li Chen, Hao Tian, Hua Wu, Haifeng Wang",
+    authors="Zhida Feng, Zhenyu Zhang, Xintong Yu, Yewei Fang, Lanxin Li, Xuyi Chen, Yuxiang Lu, Jiaxiang Liu, "
+    "Weichong Yin, Shikun Feng, Yu Sun, Li Chen, Hao Tian, Hua Wu, Haifeng Wang",
     venue="CVPR 2023",
     arxiv="2210.15257",
     code="none",

@@ -6,9 +6,9 @@ Path        x_t = alpha_t x0 + sigma_t eps on a chain of 1,000 steps; any path w
 Loss        |e(x_t, c) - eps|^2, and for t <= T_c = 500 an edge term on the cross-attention maps of the words: above T_c
             a picture has no outline yet. Stand-in for its edge term: the focal loss between the maps and an edge map.
 Step        In a block with hidden state h, two mixtures in turn:
-            time    h' = te_j(h),  j = argmax(softmax(G'(E'(t))) + noise): by t alone, one expert for a whole batch at t;
+            time    h' = te_j(h),  j = argmax(softmax(G'(E'(t))) + noise): by t alone, one expert for all rows at t;
             space   h'' = (1/n_y) sum_i e_(route(y_i))(h' * M_i): word y_i of n_y has one expert, route(y_i) =
-                    argmax(softmax(G(E(y_i))) + noise), and M_i is 1 where its cross-attention exceeds .2 of its largest.
+                    argmax(softmax(G(E(y_i))) + noise); M_i is 1 where its cross-attention exceeds .2 of its largest.
             A choice of time and space experts in every block is a "diffusion path". As a card here: time experts that
             are whole denoisers, D = D_j(x, t), in DDIM.
 Cost        NFE = steps. One time expert and one expert a word are active in each block, however many there are.
@@ -18,7 +18,7 @@ Exact when  equal experts are one; the order of experts means nothing if the rou
 Differs     alpha = .2 and T_c = 500 [text: a published summary]; that the threshold is relative to each map's largest
             value, the focal loss and its constants (2, .25 of its own paper) are [recall]. Networks E', G', E, G, te, e
             are the caller's: this file holds the rules by which they are put together. `frozen` as in any study of
-            experts without defects: the expert of a group of levels answers as the model does in the middle of its group.
+            experts without defects: that of a group of levels answers as the model does in the middle of its group.
 """
 
 from __future__ import annotations

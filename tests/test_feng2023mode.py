@@ -1,0 +1,182 @@
+"""feng2023mode: blocks that cover every time once, experts that see their block alone, what more of them buy."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.laws.accuracy import Silence
+from benchmarks.laws.conduct import exact_model
+from reference_impls.core import grids, process
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Predictor, require
+from reference_impls.systems import feng2023mode as mode
+
+VP, CHAIN = process.named("vp-linear"), process.named("discrete-linear")
+
+
+def normals(*shape: int) -> torch.Tensor:
+    return Philox(3, shape[0]).normal("x", torch.empty(shape, dtype=torch.float64))
+
+
+def sample(model, x, grid, path=VP, **options):
+    return mode.sample(model, x, grid, process=path, draws=Silence(), **options).x
+
+
+class Counted:
+    """An expert that counts its rows and refuses times outside (low, high]."""
+
+    kind = "mean"
+
+    def __init__(self, model, low, high):
+        self.model, self.low, self.high, self.rows = model, low, high, 0
+
+    def __call__(self, x, t):
+        times = torch.as_tensor(t, dtype=torch.float64)
+        assert ((times > self.low) & (times <= self.high)).all(), f"{times} outside ({self.low}, {self.high}]"
+        self.rows += x.shape[0]
+        return self.model(x, t)
+
+
+@pytest.mark.parametrize("experts", [1, 2, 4, 8, 10])
+def test_each_step_of_the_chain_has_one_expert(experts):
+    """Block k of n holds the steps kT/n + 1 .. (k+1)T/n of 1 .. T: edges belong to the block below them."""
+    edges = mode.uniform_edges(experts, CHAIN)
+    step = torch.arange(1, 1001)
+    found = mode.block_of(step.double() / 1000, edges)
+    assert torch.equal(found, (step - 1) * experts // 1000)
+    assert found.bincount().tolist() == [1000 // experts] * experts
+    assert mode.block_of(torch.tensor([0.0, 1.0], dtype=torch.float64), edges).tolist() == [0, experts - 1]
+    between = process.named("ve-edm")
+    beyond = mode.block_of(torch.tensor([0.0, 200.0], dtype=torch.float64), mode.uniform_edges(experts, between))
+    assert beyond.tolist() == [0, experts - 1]
+
+
+def test_equal_experts_are_one_bitwise():
+    model, x, edges = exact_model(VP), normals(40, 1), mode.uniform_edges(5, VP)
+    made = mode.mixture([model] * 5, edges)
+    for t in (VP.t_min, 0.2, 0.3999, 1.0):
+        assert torch.equal(made(x, t), model(x, t))
+    t = torch.linspace(VP.t_min, 1.0, 40, dtype=torch.float64)
+    assert (made(x, t) - model(x, t)).abs().max() < 1e-14
+    same = torch.full((40,), 0.5, dtype=torch.float64)
+    assert torch.equal(made(x, same), model(x, same))
+
+
+@pytest.mark.parametrize("experts", [2, 7])
+def test_a_row_goes_to_its_own_expert_and_to_no_other(experts):
+    """NFE is 1 an evaluation whatever n is, also where rows have times of their own."""
+    edges = mode.uniform_edges(experts, VP)
+    bounds = [-math.inf, *edges[1:-1].tolist(), math.inf]
+    parts = [Counted(exact_model(VP), bounds[k], bounds[k + 1]) for k in range(experts)]
+    made, x = require(mode.mixture(parts, edges), "mean", 30), normals(30, 1)
+    t = torch.linspace(1.0, VP.t_min, 30, dtype=torch.float64)
+    assert (made(x, t) - exact_model(VP)(x, t)).abs().max() < 1e-14
+    assert made.nfe == 1.0 and sum(part.rows for part in parts) == 30 and all(part.rows for part in parts)
+    made(x, edges[1].item())
+    assert parts[0].rows >= 30 and sum(part.rows for part in parts) == 60
+
+
+def test_exact_experts_give_the_samples_of_the_exact_denoiser():
+    """Each expert is exact on its block and refuses every other time; DDIM by hand beside it."""
+    grid, x, model = grids.uniform_lam(23, VP), normals(20, 1), exact_model(VP)
+    end = x
+    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+        mean = model(end, t)
+        end = VP.alpha(s) * mean + VP.sigma(s) * (end - VP.alpha(t) * mean) / VP.sigma(t)
+    for experts in (1, 4, 10):
+        torch.testing.assert_close(sample(model, x, grid, experts=experts), end, rtol=1e-12, atol=1e-12)
+
+
+def test_frozen_experts_answer_in_the_middle_of_their_block():
+    model, edges, x = exact_model(VP), mode.uniform_edges(4, VP), normals(9, 1)
+    made = mode.mixture(mode.frozen_experts(model, edges), edges)
+    for k in range(4):
+        low, high = edges[k].item(), edges[k + 1].item()
+        for t in (low + 1e-9, (low + high) / 2, high):
+            assert torch.equal(made(x, t), model(x, (low + high) / 2))
+    jump = (made(x, edges[2].item() + 1e-9) - made(x, edges[2].item())).abs().max()
+    smooth = (model(x, edges[2].item() + 1e-9) - model(x, edges[2].item())).abs().max()
+    assert jump > 1e-2 and smooth < 1e-6  # the edge is hard: finer steps do not make it smaller
+
+
+def test_more_experts_of_the_same_size_come_nearer():
+    """Frozen experts: the error against DDIM of the model itself at least halves when the blocks are quartered, and
+    n = 1 is one level for all times."""
+    grid, x, model = grids.uniform_lam(200, VP), normals(64, 1), exact_model(VP)
+    exact = sample(model, x, grid, experts=1)
+    errors = [(sample(model, x, grid, experts=n, frozen=True) - exact).square().mean().sqrt() for n in (4, 16, 64, 256)]
+    assert all(fine < coarse / 2 for coarse, fine in zip(errors, errors[1:], strict=False)), errors
+
+
+# training
+
+
+class Levels(nn.Module):
+    """A scale for each of n experts: D_k(x, t) = scale_k x."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.scales = nn.ParameterList([nn.Parameter(torch.tensor(0.1 * (k + 1)).double()) for k in range(n)])
+
+    def mixture(self):
+        experts = [Predictor("mean", lambda x, t, k=k: self.scales[k] * x) for k in range(len(self.scales))]
+        return mode.mixture(experts, mode.uniform_edges(len(experts), CHAIN))
+
+
+def test_a_block_trains_its_own_expert_alone():
+    x0, noise, net = normals(50, 3), normals(50, 3).flip(0), Levels(5)
+    for k in range(5):
+        u = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+        t = mode.block_times(u, CHAIN, block=k, experts=5)
+        total = mode.loss(net.mixture(), x0, t, noise, process=CHAIN).sum()
+        found = torch.autograd.grad(total, list(net.scales), allow_unused=True)
+        assert [g is not None and g != 0 for g in found] == [j == k for j in range(5)]
+
+
+def test_the_whole_loss_is_the_blocks_own_losses_by_their_shares():
+    """Every step of the chain once: joint training is the sum of independent trainings."""
+    steps, net = torch.arange(1000), Levels(4)
+    u = (steps.double() + 0.5) / 1000
+    t = mode.chain_times(u, CHAIN)
+    assert torch.equal((t * 1000).round().long(), steps + 1)
+    x0, noise = normals(1000, 2), normals(1000, 2).flip(0)
+    whole = mode.loss(net.mixture(), x0, t, noise, process=CHAIN).mean()
+    parts = []
+    for k in range(4):
+        own = slice(250 * k, 250 * (k + 1))
+        times = mode.block_times((torch.arange(250).double() + 0.5) / 250, CHAIN, block=k, experts=4)
+        assert torch.equal(times, t[own])
+        alone = Predictor("mean", lambda x, t, k=k: net.scales[k] * x)
+        parts.append(mode.loss(alone, x0[own], times, noise[own], process=CHAIN).mean())
+    torch.testing.assert_close(whole, torch.stack(parts).mean(), rtol=1e-12, atol=0)
+
+
+def test_the_loss_is_the_squared_error_of_the_noise():
+    x0, noise, t = normals(6, 2), normals(6, 2).flip(0), mode.chain_times(torch.linspace(0.05, 0.95, 6), CHAIN)
+    x, model = CHAIN.noised(x0, t, noise), Predictor("mean", lambda x, t: 0.3 * x)
+    eps = (x - CHAIN.alpha(t)[:, None] * 0.3 * x) / CHAIN.sigma(t)[:, None]
+    expected = (eps - noise).square().mean(1)
+    torch.testing.assert_close(mode.loss(model, x0, t, noise, process=CHAIN), expected, rtol=1e-9, atol=1e-12)
+
+
+# refusals
+
+
+def test_bad_input_is_refused_before_anything_is_evaluated():
+    model = Predictor("mean", lambda x, t: pytest.fail("something was evaluated"))
+    x, grid = normals(3, 1), grids.uniform_t(3, VP)
+    for experts in (0, -1, 2.5):
+        with pytest.raises(ValueError, match="^experts: .*expected an integer >= 1"):
+            sample(model, x, grid, experts=experts)
+    with pytest.raises(ValueError, match="^edges: .*expected 3 rising times for 2 experts"):
+        mode.mixture([model, model], torch.tensor([0.0, 0.5, 0.5], dtype=torch.float64))
+    with pytest.raises(ValueError, match="^edges: .*expected 3 rising times for 2 experts"):
+        mode.mixture([model, model], torch.tensor([0.0, 1.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="^experts: of kinds jump, mean"):
+        mode.mixture([model, Predictor("jump", model.predict)], torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="^block: 4, expected 0 .. 3"):
+        mode.block_times(torch.zeros(2), CHAIN, block=4, experts=4)
+    with pytest.raises(grids.BadGrid):
+        sample(model, x, grid.flip(0))
