@@ -171,7 +171,7 @@ def singlestep_plan(
     if order > 1 and not (0 < r1 < 1 and (order == 2 or r1 < r2 < 1)):
         raise ValueError(f"r1, r2: {r1!r}, {r2!r}, expected 0 < r1 < r2 < 1 (r1 < 1 alone at order 2)")
     t, s = grid[:-1], grid[1:]
-    orders = torch.where((s == 0) | process.lam(s).isinf(), 1.0, float(order))
+    orders = torch.where((s == 0) | process.lam(s).isinf(), 1, order).double()
     t1, t2 = (inside(t, s, share, inner, process) if share < 1 else t for share in (r1, r2))
     return stages((t, t1, t2, s), orders, process, form)
 

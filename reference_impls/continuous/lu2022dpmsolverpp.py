@@ -108,7 +108,7 @@ def multistep_plan(
     if lower_order_final and n < FINAL_BELOW:
         orders = torch.minimum(orders, n - place)
     orders = torch.where(h.isinf(), 1, orders)  # no extrapolation to or from lam = inf
-    eta_of = torch.where(s.sigma > 0, eta, 0.0)  # the last step to clean data lands on D
+    eta_of = eta * (s.sigma > 0).double()  # the last step to clean data lands on D
     k0, k1 = torch.zeros_like(h), torch.zeros_like(h)  # h over the interval before, over the one before that
     k0[1:], k1[2:] = h[1:] / h[:-1], h[2:] / h[:-2]
     k0, k1 = (torch.where(orders == 1, 0.0, each) for each in (k0, k1))
@@ -178,7 +178,7 @@ def singlestep_plan(
     high = (s.t > 0) & ~s.lam.isinf()
     inner = (process.time_of_logsnr(torch.where(high, t.lam + r * h, t.lam)) if r < 1 else t.t for r in (r1, r2))
     t1, t2 = (level(time, process) for time in inner)
-    eta_of = torch.where(s.sigma > 0, eta, 0.0)
+    eta_of = eta * (s.sigma > 0).double()
     f1, f2, f3 = (weight(k, t, s, eta_of) for k in (1, 2, 3))
     mid = {1: 0 * h, 2: f1 / (2 * r1) if form == "dpm" else f2 / r1, 3: 0 * h}[order]
     late = f2 / r2 if order == 3 else 0 * h
@@ -192,7 +192,7 @@ def singlestep_plan(
     carried = s.sigma * spread[0] * (-eta_of * (1 - r1) * h).exp()
     shared = high if noise == "brownian" and order == 2 and eta > 0 else torch.zeros_like(high)
     return Stages(
-        t.t, t1.t, t2.t, torch.where(high, float(order), 1.0), keeps[0], weight(1, t, t1, eta_of), t1.sigma * spread[0],
+        t.t, t1.t, t2.t, torch.where(high, order, 1).double(), keeps[0], weight(1, t, t1, eta_of), t1.sigma * spread[0],
         keeps[1], weight(1, t, t2, eta_of) - mid2, mid2, keep, f1 - mid - late, mid, late,
         torch.where(shared, carried, 0.0), torch.where(eta_of > 0, s.sigma * torch.where(shared, *spread[1:]), 0.0),
     )  # fmt: skip
