@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from benchmarks import checkpoints, provenance, score
-from benchmarks.jobs import Job
+from benchmarks.jobs import ALONE, Job
 from benchmarks.records import Record, Status, Store
 from benchmarks.run import answered, record_of
 from benchmarks.suites import Plan
@@ -281,7 +281,7 @@ class Run:
     def samples(self) -> list[tuple[Task, dict[str, Any]]]:
         """References first, as they take longest, then all jobs but timing."""
         long = [Task("job", job, REFERENCE_SECONDS) for job in self.references() if self._open(self.found(job))]
-        rest = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind != "timing"]
+        rest = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind not in ALONE]
         done = self.pool.run("jobs", [*long, *self._possible(rest)], self.settings.workers)
         self.store.refresh()
         return done
@@ -341,8 +341,8 @@ class Run:
             yield Task("score", job, SCORE_SECONDS, record, reference, missing)
 
     def timings(self) -> list[tuple[Task, dict[str, Any]]]:
-        """Timing jobs, last and one at a time, while all other workers wait."""
-        tasks = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind == "timing"]
+        """What is measured in seconds, last and one at a time, while all other workers wait."""
+        tasks = [Task("job", job, self.limits[job.id]) for job in self.plan.jobs() if job.kind in ALONE]
         done = self.pool.run("timing", self._possible(tasks), 1)
         self.store.refresh()
         return done

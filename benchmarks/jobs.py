@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.digests import digest
 
-JobKind = Literal["sample", "likelihood", "timing", "reference", "floor"]
+JobKind = Literal["sample", "likelihood", "timing", "overhead", "law", "reference", "floor"]
+ALONE = ("timing", "overhead")  # kinds that are measured last and one at a time, and belong to a place
 Option = bool | int | float | str
 
 
@@ -31,6 +32,8 @@ class Job(BaseModel):
     kind       sample      run a sampler from n start states; artefact: the end states
                likelihood  log p of n points of the target by a Likelihood; artefact: nats per point
                timing      seconds of a sampler against the bare network in alternation; n is the batch
+               overhead    seconds of a sampler's own work on states of `shape` against a bare loop; no target
+               law         whether a law holds of a method, and if not by how much and where; no target
                reference   the exact probability flow of a target without a closed map, from the same start states
                floor       what a metric says of the truth: n exact draws of the target, the train half of a data set
     method     id of a sampler or likelihood; "flow" for reference, "target" for floor
@@ -42,6 +45,7 @@ class Job(BaseModel):
     seed       of every draw; sample k of every method with this seed has the same start normals
     dtype      of the state; net_dtype: of a network's weights and activations, None for model "exact"
     start      "card": the card's start; "exact": x_T = alpha x0 + sigma eps, a draw from the marginal at t_max
+    law        name of a law; shape: name of a shape of states, for example 64x2
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -49,7 +53,7 @@ class Job(BaseModel):
     kind: JobKind
     method: str
     options: dict[str, Option] = {}
-    target: str
+    target: str = ""
     process: str | None = None
     model: str = "exact"
     grid: str | None = None
@@ -60,6 +64,8 @@ class Job(BaseModel):
     dtype: Literal["float64", "float32"] = "float64"
     net_dtype: Literal["float32", "bfloat16", "float16"] | None = None
     start: Literal["card", "exact"] | None = None
+    law: str | None = None
+    shape: str | None = None
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -77,6 +83,8 @@ class Job(BaseModel):
     def __str__(self) -> str:
         """A line for people: method on target, with the fields that differ from job to job."""
         options = "".join(f" {name}={value}" for name, value in sorted(self.options.items()))
+        if self.kind in ("law", "overhead"):
+            return f"{self.kind} {self.law or self.shape} of {self.method}{options}"
         place = f" {self.process}" if self.process else ""
         grid = f" {self.grid}x{self.steps}" if self.grid else ""
         model = "" if self.model == "exact" else f" net={self.model}"
@@ -115,6 +123,8 @@ def checked(job: Job) -> Job:
     """The same job with its options in the types of their defaults; raises UsageError if it cannot be answered."""
     from benchmarks import problems
 
+    if job.kind in ("law", "overhead"):
+        return _without_target(job)
     if job.shards > job.n:
         raise UsageError(f"shards: {job.shards}, expected at most n = {job.n}; use fewer shards or more samples")
     target = problems.target_of(job.target)
@@ -129,6 +139,27 @@ def checked(job: Job) -> Job:
     typed = Job(**{**job.asked, "options": _typed(card, job.options)})
     problems.check_fit(typed, card, target, process)
     return typed
+
+
+def _without_target(job: Job) -> Job:
+    """A checked job about a method alone."""
+    from benchmarks import problems
+
+    card = problems.method_of(job.kind, job.method)
+    if job.kind == "law":
+        from benchmarks.referee import asked
+
+        names = [law.name for law in asked(card)]
+        if job.law not in names:
+            raise expected("law", job.law, names, f"these are what the card of {card.id} calls for")
+    else:
+        from benchmarks.overhead import SHAPES
+
+        if job.shape not in SHAPES:
+            raise expected("shape", job.shape, SHAPES)
+        if card.needs or card.consumes != "mean" or card.walks != "down":
+            raise UsageError(f"method: {card.id!r}, expected a sampler of means that needs no aid, to be run alone")
+    return Job(**{**job.asked, "options": _typed(card, job.options)})
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import checkpoints, data, recipes
+from benchmarks import checkpoints, data, peers, recipes
 from benchmarks.jobs import Job, UsageError, expected
 from reference_impls import catalogue, targets
 from reference_impls.core import grids, tokens
@@ -87,6 +87,10 @@ def process_of(name: str, letters: int | None = None) -> Any:
 def method_of(kind: str, id: str) -> Sampler | Likelihood:
     """The card of a job's method: a likelihood for jobs of that kind, otherwise a sampler."""
     known = catalogue.likelihoods() if kind == "likelihood" else catalogue.samplers()
+    if peers.is_peer(id):
+        known = peers.samplers()
+        if not known.keys() & {id} and (why := peers.missing().get(id.partition(".")[0])):
+            raise UsageError(f"method: {id!r}: {why}")
     if id not in known:
         raise expected("method", id, known, "`trilemma list` shows what each one is")
     return known[id]
@@ -112,11 +116,16 @@ def aids_offered(target: Any) -> frozenset[str]:
     """All the aids that a target can hand to a method.
 
     condition: a class label; of an inverse problem y, as a picture where it is one. reference: Pairs to be tuned on.
+    noise_logits: log p(noise level | x/alpha) of equally likely levels, from the exact density.
     """
     conditioned = callable(getattr(target, "conditional_mean", None))
     if labelled(target):
         conditioned = family_of(target) != "editing" or target.labels is not None
-    more = {"condition": conditioned, "reference": getattr(target, "reference", None) is not None}
+    more = {
+        "condition": conditioned,
+        "reference": getattr(target, "reference", None) is not None,
+        "noise_logits": family_of(target) == "samples" and callable(getattr(target, "log_prob", None)),
+    }
     return needs_of(target) | {name for name, there in more.items() if there}
 
 
@@ -137,6 +146,7 @@ def aids_of(
         "measurement": lambda: _measured(job, target, rows).measurement,
         "guide": lambda: _guide(job, target, rows, device),
         "condition": lambda: _condition(job, target, rows, device),
+        "noise_logits": lambda: lambda y, rho: torch.stack([target.log_prob(y, 1.0, r) for r in rho.tolist()], 1),
         "reference": lambda: Pairs(*(part.to(device, getattr(torch, job.dtype)) for part in target.reference)),
     }
     return {name: made[name]() for name in sorted(needs)}

@@ -10,7 +10,7 @@ from functools import cache, partial
 
 import torch
 
-from benchmarks import checkpoints, data, problems
+from benchmarks import checkpoints, data, peers, problems
 from benchmarks.digests import ROOT, digest, merged, module_digest, sources_digest
 from benchmarks.jobs import Job, UsageError
 from benchmarks.records import Place, Record
@@ -57,11 +57,22 @@ def method_parts(job: Job) -> dict[str, str]:
     """The file of the method; for the jobs that the harness answers itself, the file that does it."""
     if job.kind in ("reference", "floor"):
         return {"method": module_digest("benchmarks.flow_reference")} if job.kind == "reference" else {}
-    return {"method": sources_digest(catalogue.modules()[job.method.split(".", 1)[0]])}
+    key = job.method.split(".", 1)[0]
+    if peers.is_peer(job.method):
+        return {"method": sources_digest(f"benchmarks.peers.{key}"), "library": digest(peers.version_of(job.method))}
+    return {"method": sources_digest(catalogue.modules()[key])}
 
 
 def made_of(job: Job, place: Place | None = None) -> dict[str, str]:
-    """What would answer `job` now. place: of a timing job, whose answer it is part of."""
+    """What would answer `job` now. place: of a job that is measured in seconds, whose answer it is part of."""
+    if job.kind == "law":
+        from benchmarks.laws import laws  # hypothesis, which nothing else here needs
+
+        checks = laws()[job.law].check.__module__
+        return {**method_parts(job), "law": sources_digest(checks), "referee": module_digest("benchmarks.referee")}
+    if job.kind == "overhead":
+        ours = {"overhead": module_digest("benchmarks.overhead"), "place": digest(place.model_dump())}
+        return {**method_parts(job), **ours}
     parts = {
         **method_parts(job),
         **target_parts(job.target),

@@ -19,12 +19,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from benchmarks.digests import ROOT, digest, file_digest
-from benchmarks.jobs import Job, Option
+from benchmarks.jobs import ALONE, Job, JobKind, Option
 from benchmarks.statistics import Interval
 
 VERSION = 1
 Status = Literal["ok", "failed", "timeout", "oom", "nonfinite", "skipped"]
-RecordKind = Literal["sample", "likelihood", "timing", "reference", "floor", "score"]
+RecordKind = Literal[JobKind, "score"]
 RUNS = ROOT / "results" / "runs"
 REFERENCE = ROOT / "results" / "reference"
 
@@ -167,7 +167,7 @@ class Store:
         own = folder == self.folder and record.status == "ok"
         if found is None or found[0].status != "ok" or (own and found[1] != folder):
             self._records[record.key] = record, folder
-        elif record.status != "ok" or record.kind == "timing" or found[1] != folder:
+        elif record.status != "ok" or record.kind in ALONE or found[1] != folder:
             return
         elif record.answer != found[0].answer:
             self._problems.append(

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from hypothesis import settings
 from torch import Tensor
 
 from benchmarks.laws import Law, laws
@@ -64,9 +65,9 @@ class Verdict:
 
 
 def loaded(reference: str, **traits: Any) -> list[Any]:
-    """The cards that a reference names: package.module:object, path/to/file.py:object, or a known method's id.
+    """The cards that a reference names: package.module:object, path/to/file.py:object, or the id of a known one.
 
-    object: a card, a Paper (all its cards), a sequence of these, or a function (see `card_of`; traits are for it alone).
+    object: a card, a Paper (all its cards), a sequence of these, or a function (see `card_of`, which takes the traits).
     Raises UsageError.
     """
     if ":" not in reference:
@@ -90,7 +91,9 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
 
 
 def _known() -> dict[str, Any]:
-    kinds = (catalogue.samplers, catalogue.objectives, catalogue.likelihoods, catalogue.transforms)
+    from benchmarks import peers
+
+    kinds = (catalogue.samplers, catalogue.objectives, catalogue.likelihoods, catalogue.transforms, peers.samplers)
     return {id: card for kind in kinds for id, card in kind().items()}
 
 
@@ -169,13 +172,17 @@ def asked(card: Any, only: str = "*") -> list[Law]:
     return [law for law in whole if fnmatch.fnmatch(law.name, only) and law.applies(card)]
 
 
+def law_named(name: str) -> Law:
+    return laws()[name]
+
+
 def verdict(law: Law, card: Any, reference: str = "") -> Verdict:
     """Hold one card to one law. Whatever the card's code raises is part of the verdict.
 
     reference: what `trilemma check` is given, flags included, to get this card again; by default its id.
     """
     begun, why, example, outcome = time.monotonic(), "", "", "holds"
-    with _all_digits():
+    with _all_digits(), _profile("ci"):
         try:
             law.check(card)
         except AssertionError as error:
@@ -194,6 +201,17 @@ def verdicts(card: Any, only: str = "*", reference: str = "") -> Iterator[Verdic
     """One after the other, so that a caller can show each as it comes."""
     for law in asked(card, only):
         yield verdict(law, card, reference)
+
+
+@contextmanager
+def _profile(name: str) -> Iterator[None]:
+    """Hypothesis without deadline, database or chance: a verdict is the same tomorrow."""
+    before = settings.get_current_profile_name()
+    settings.load_profile(name)
+    try:
+        yield
+    finally:
+        settings.load_profile(before)
 
 
 @contextmanager
@@ -233,7 +251,7 @@ def observed(card: Sampler) -> list[dict[str, str]]:
     rows = []
     for path in accuracy.PATHS if not card.stochastic else ():
         for grid in accuracy.GRIDS:
-            found = _or_reason(lambda path=path, grid=grid: accuracy.observed_order(card, path, grid, most=1024))
+            found = _or_reason(lambda path=path, grid=grid: accuracy.observed_order(card, path, grid, most=1024)[0])
             shown = found if isinstance(found, str) else "no window" if found is None else f"{found:.2f}"
             rows.append({"trait": "order", "where": f"{path} x {grid}", "found": shown})
     rows += [

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import checkpoints, flow_reference, problems, provenance, timing
+from benchmarks import checkpoints, flow_reference, overhead, problems, provenance, timing
 from benchmarks.jobs import Job
 from benchmarks.records import Artefact, Record, Score, Status, Store, Value, now, score_id
 from benchmarks.statistics import Moments, t_interval
@@ -107,11 +107,28 @@ def timed(job: Job, device: torch.device) -> Answer:
     return timing.timed(job, device), {}
 
 
+def held(job: Job, device: torch.device) -> Answer:
+    """A law held against a method. That it fails is an answer, and so is what its code raised."""
+    from benchmarks import referee  # hypothesis, which nothing else here needs
+
+    card = problems.method_of(job.kind, job.method)
+    with torch.enable_grad():
+        found = referee.verdict(referee.law_named(job.law), card)
+    said = {"outcome": found.outcome, "why": found.why, "example": found.example, "again": found.again}
+    return {"holds": found.outcome == "holds", "good": found.good, **said}, {}
+
+
+def overheads(job: Job, device: torch.device) -> Answer:
+    return overhead.measured(job, device), {}
+
+
 ANSWERS: dict[str, Callable[[Job, torch.device], Answer]] = {
     "sample": sampled,
     "likelihood": likelihood,
     "reference": referenced,
     "timing": timed,
+    "overhead": overheads,
+    "law": held,
 }
 
 

@@ -6,7 +6,7 @@
 
     [[select]]
     name = "work-precision"             # of the table that the cells are for
-    kind = "sample"                     # or "timing", "likelihood"
+    kind = "sample"                     # or "timing", "likelihood", "overhead", "law"
     methods = { consumes = "mean" }     # traits of cards; or a list of ids, where the question is about these
     targets = ["g3"]
     paths = [["own", "own"], ["ve-edm", "power(7)"]]     # [process, grid]; "own": the card's, "trained": the model's
@@ -14,9 +14,12 @@
     nfe = [5, 10]                       # the most steps within each budget; or steps = [..]
     adaptive = [{ rtol = 1e-3, atol = 1e-3 }]            # options of methods whose NFE is not the grid's
     aids = ["condition"]                # what methods are given: by default what makes the target a problem, no label
+    peers = false                       # true: other libraries' samplers with these traits as well; "only": only they
+    laws = ["*"], shapes = ["64x2"]     # of the kinds "law" and "overhead", which have no targets
     n = 256, shards = 1, seed = 0, seeds = [..], dtype, net_dtype, start, options = [{ }], metrics = [..]
 
-Traits: a scalar field must equal, or be among a list; a set-valued field must hold all that are listed. A method that
+Traits: a scalar field must equal, or be among a list; a set-valued field must hold all that are listed, and be empty
+for an empty list. A method that
 does not fit a target (its aids, its kind of model, walking up) is not selected; one whose grid refuses is excluded, and
 the plan says why.
 """
@@ -47,9 +50,12 @@ class Select(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: Literal["sample", "timing", "likelihood"] = "sample"
+    kind: Literal["sample", "timing", "likelihood", "overhead", "law"] = "sample"
     methods: dict[str, Any] | list[str] = {}
-    targets: list[str]
+    targets: list[str] = []
+    peers: bool | Literal["only"] = False
+    laws: list[str] = ["*"]
+    shapes: list[str] = []
     paths: list[tuple[str, str]] = [("own", "own")]
     models: list[str] | dict[str, Any] = ["exact"]
     nfe: list[float] | None = None
@@ -179,7 +185,7 @@ def matches(card: Any, traits: Mapping[str, Any]) -> bool:
             raise UsageError(f"trait: {name!r} of {type(card).__name__} is not known; expected one of its fields")
         found = getattr(card, name)
         if isinstance(found, frozenset):
-            good = frozenset(wanted) <= found
+            good = frozenset(wanted) <= found if wanted else not found
         else:
             good = found in wanted if isinstance(wanted, list) else found == wanted
         if not good:
@@ -189,12 +195,14 @@ def matches(card: Any, traits: Mapping[str, Any]) -> bool:
 
 def chosen_methods(select: Select) -> list[Any]:
     """The cards that a select names or whose traits match, in the order of ids."""
-    from benchmarks import problems
+    from benchmarks import peers, problems
     from reference_impls import catalogue
 
     if isinstance(select.methods, list):
         return [problems.method_of(select.kind, id) for id in select.methods]
     known = catalogue.likelihoods() if select.kind == "likelihood" else catalogue.samplers()
+    if select.peers:
+        known = {**({} if select.peers == "only" else known), **peers.samplers()}
     return [card for _, card in sorted(known.items()) if matches(card, select.methods)]
 
 
@@ -246,9 +254,8 @@ def path_of(card: Any, model: str, process: str, grid: str) -> tuple[str, str]:
 def most_steps(id: str, process: str, grid: str, budget: float) -> int:
     """The largest steps whose declared NFE is within the budget; 0 if one step is too much. Raises BadGrid."""
     from benchmarks import problems
-    from reference_impls import catalogue
 
-    card = catalogue.samplers()[id]
+    card = problems.method_of("sample", id)
     made = problems.process_of(process, None if "gaussian" in card.defined_on else 2)  # no grid asks for the alphabet
 
     def cost(steps: int) -> float:
@@ -282,7 +289,10 @@ def lengths(select: Select, card: Any, process: str, grid: str) -> Iterator[Leng
         yield None, None, {}
     elif card.nfe is None and select.adaptive:
         known = options_of(card.sample, card.needs)
-        yield from ((1, None, options) for options in select.adaptive if options.keys() <= known.keys())
+        fitting = [options for options in select.adaptive if options.keys() <= known.keys()]
+        yield from ((1, None, options) for options in fitting)
+        if not fitting:  # it walks the grid, and what that costs is metered: the budgets are its steps
+            yield from ((round(steps), None, {}) for steps in select.steps or select.nfe or ())
     elif select.nfe is not None and card.nfe is not None:
         for budget in select.nfe:
             steps = most_steps(card.id, process, grid, budget)
@@ -296,6 +306,9 @@ def cells_of(select: Select, limit: float) -> Iterator[Cell | Excluded]:
     """Every cell of a select, and every combination that was refused."""
     from benchmarks import problems
 
+    if select.kind in ("law", "overhead"):
+        yield from _cells_of_methods(select, limit)
+        return
     for target in select.targets:
         made = problems.target_of(target)
         for model in chosen_models(select):
@@ -304,6 +317,24 @@ def cells_of(select: Select, limit: float) -> Iterator[Cell | Excluded]:
                     continue
                 for path in select.paths:
                     yield from _cells_on(select, card, target, model, path_of(card, model, *path), limit)
+
+
+def _cells_of_methods(select: Select, limit: float) -> Iterator[Cell | Excluded]:
+    """Cells that ask about a method alone: its laws, or its overhead on each shape."""
+    from benchmarks import referee
+
+    for card in chosen_methods(select):
+        if select.kind == "law":
+            asked = [{"law": law.name} for law in referee.asked(card) if any(fnmatch(law.name, p) for p in select.laws)]
+        else:
+            asked = [{"shape": shape, "dtype": select.dtype} for shape in select.shapes]
+        for fields in asked:
+            try:
+                made = job(kind=select.kind, method=card.id, n=1, **fields)
+            except UsageError as error:
+                yield Excluded(f"{card.id} {' '.join(fields.values())}", select.name, str(error))
+                continue
+            yield Cell(made, select.name, None, (), select.timeout_seconds or limit, floor=False)
 
 
 def _cells_on(

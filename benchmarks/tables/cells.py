@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.jobs import ALONE
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,7 +41,7 @@ def cells(
     import pandas as pd
 
     records = list(records)
-    made = {record.job.id: record for record in records if record.score is None and record.kind != "timing"}
+    made = {record.job.id: record for record in records if record.score is None and record.kind not in ALONE}
     rows = [row for record in records for row in _rows(record, made.get(record.job.id))]
     for row in rows:
         row["series"] = row["method"] if row["method"] in adaptive else row["label"]
@@ -61,7 +63,7 @@ def counting(records: Iterable[Record], current: Callable[[Record], bool] | None
     left out. Without it the latest record of each question counts.
     """
     kept = [record for record in records if current is None or current(record)]
-    asked = _latest((r for r in kept if r.score is None), lambda r: (r.id, r.place if r.kind == "timing" else None))
+    asked = _latest((r for r in kept if r.score is None), lambda r: (r.id, r.place if r.kind in ALONE else None))
     samples = {record.samples_digest for record in asked} | {NO_SAMPLES}
     scores = (r for r in kept if r.score is not None and r.score.samples in samples)
     return asked + _latest(scores, lambda r: r.id)
