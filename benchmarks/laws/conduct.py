@@ -20,9 +20,12 @@ from reference_impls.core.drive import drive
 from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, Shared, WrongKind, expand
 
 
+CALLED_WITH = {"condition", "guide", "share", "noise_logits"}
+
+
 def plain(card: Sampler) -> bool:
     """A sampler of means on Gaussian paths that needs no aid but those of `call`: what the generic laws can run."""
-    return card.consumes == "mean" and "gaussian" in card.defined_on and card.needs <= {"condition", "guide", "share"}
+    return card.consumes == "mean" and "gaussian" in card.defined_on and card.needs <= CALLED_WITH
 
 
 def usable(process: Any) -> Any:
@@ -62,9 +65,15 @@ def exact_model(process: Any, name: str = "g3") -> Predictor:
     return targets.exact(targets.named(name), process)
 
 
+def _levels_of_a_standard_normal(y: Tensor, rho: Tensor) -> Tensor:
+    spread = (1 + rho**2).to(y)
+    return -(y.flatten(1).square().sum(1, keepdim=True) / spread + y[0].numel() * spread.log()) / 2
+
+
 def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
     """card.sample with the aids it needs, fixed for each sample index: a label that the model does not heed, so that
-    guidance by it changes nothing; a guide image of which nothing need be kept; a share of the variance of a third."""
+    guidance by it changes nothing; a guide image of which nothing need be kept; a share of the variance of a third; the
+    noise levels of a standard normal."""
     rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
     if "condition" in card.needs:
         unheeding = model
@@ -73,6 +82,8 @@ def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, dr
     if "share" in card.needs:
         alone = model
         model = Shared(model.kind, lambda y, *times: (alone(y, *times), torch.full_like(y, 1 / 3)))
+    if "noise_logits" in card.needs:
+        options["noise_logits"] = _levels_of_a_standard_normal
     if "guide" in card.needs:
         place = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)
         options["guide"] = Guide(torch.cos((rows[:, None] + 1) * place).reshape(x.shape) / 2)

@@ -264,7 +264,7 @@ class Sampler:
     path: str  # name of the paper's own process, see process.named
     start: Start = prior_of_process
     needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide", "reference"
-    # (Pairs); "share" is no aid but asks for a ShareModel
+    # (Pairs), "noise_logits"; "share" is no aid but asks for a ShareModel
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
