@@ -369,6 +369,22 @@ def linear_gaussian_2d() -> LinearGaussian:
     )
 
 
+def gaussian_1d_seen() -> LinearGaussian:
+    """N(0, 2) seen with so much noise that the posterior is N(1, .3): guidance towards it has a closed form."""
+    variance, mean, narrow = 2.0, 1.0, 0.3
+    noise_variance = 1 / (1 / narrow - 1 / variance)
+    table = dict(dtype=torch.float64)
+    return LinearGaussian(
+        name="gaussian-1d-seen",
+        weights=torch.ones(1, **table),
+        means=torch.zeros(1, 1, **table),
+        covariances=torch.full((1, 1, 1), variance, **table),
+        matrix=torch.ones(1, 1, **table),
+        noise_std=noise_variance**0.5,
+        y=torch.full((1, 1), mean * (variance + noise_variance) / variance, **table),
+    )
+
+
 def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
     """The left half (4 of 8 columns) of each of the 900 held-out digits plus N(0, .2^2); prior: the training digits.
 
@@ -406,6 +422,7 @@ def digits_blurred(noise_std: float = 0.3) -> AtomProblem:
 
 NAMED: dict[str, Callable[[], Any]] = {
     "linear-gaussian-2d": linear_gaussian_2d,
+    "gaussian-1d-seen": gaussian_1d_seen,
     "digits-inpainting": digits_inpainting,
     "digits-superresolution": digits_superresolution,
     "digits-blurred": digits_blurred,
