@@ -875,6 +875,8 @@ def test_inverse_metrics_on_known_samples():
     problem, group = made.context.problem, torch.cat(list(made.context.group))
     off = [truth + 0.2 for truth in made.context.truth]
     assert inverse.score_psnr(off, made.context)["psnr"].estimate == pytest.approx(20.0)  # 10 log10(2^2 / .2^2)
+    edges = math.sqrt((24 * 0.6**2 + 4 * 1.0**2) / 64)  # of .2: three neighbours are missing at a side, five at a corner
+    assert inverse.score_edge_error(off, made.context)["edge_error"].estimate == pytest.approx(edges)
     mean = shards(problem.posterior_mean[group])
     assert inverse.score_posterior_error(mean, made.context)["posterior_error"].high == pytest.approx(0, abs=1e-14)
     assert inverse.score_diversity(mean, made.context)["diversity"].high == pytest.approx(0, abs=1e-14)

@@ -3,6 +3,8 @@
 Sample i answers measurement group[i] of context.problem. What is averaged are measurements where there are two or more
 (one value each: t over measurements), otherwise the samples given the one measurement (t over shards or 10 blocks).
 psnr             10 log10(peak^2 / MSE) to the truth, mean over samples, dB; a blurred mean scores above exact samples.
+edge_error       RMS over pixels of the 3x3 Laplacian (8, around it -1) of (sample - truth), zeros outside, mean over
+                 samples: the error at high frequencies. Images [C,H,W] only.
 data_fit         root mean square of (y - A x)/noise_std. If y comes from the prior, exact samples have 1.
 posterior_error  RMS over coordinates of (mean of a measurement's samples - exact posterior mean): above 0 for exact
                  samples too, as n is the number of samples in one mean: the floor has the same.
@@ -56,6 +58,14 @@ def score_psnr(samples: Shards, context: Context) -> Scores:
     return {"psnr": over_samples(decibels, samples, context)}
 
 
+def score_edge_error(samples: Shards, context: Context) -> Scores:
+    error = (torch.cat(list(samples)).cpu() - torch.cat(list(context.truth)).cpu()).double()
+    kernel = torch.full((3, 3), -1.0, dtype=torch.float64)
+    kernel[1, 1] = 8.0
+    edges = torch.nn.functional.conv2d(error.reshape(-1, 1, *error.shape[2:]), kernel[None, None], padding=1)
+    return {"edge_error": over_samples(edges.reshape(len(error), -1).square().mean(1).sqrt(), samples, context)}
+
+
 def score_data_fit(samples: Shards, context: Context) -> Scores:
     group = torch.cat(list(context.group)).cpu()
     rows = torch.cat(list(samples)).detach().to("cpu", torch.float64)
@@ -104,6 +114,7 @@ def _metric(name: str, title: str, unit: str, better, score, needs: tuple[str, .
 
 METRICS = (
     _metric("psnr", "PSNR of the samples", "dB", "higher", score_psnr, ("truth",)),
+    _metric("edge_error", "Error at high frequencies", "RMS", "lower", score_edge_error, ("truth",)),
     _metric("data_fit", "Residual in units of the noise", "RMS", "ideal", score_data_fit),
     _metric("posterior_error", "Error of the posterior mean", "RMS", "lower", score_posterior_error),
     _metric("diversity", "Spread of the posterior samples", "RMS", "ideal", score_diversity),

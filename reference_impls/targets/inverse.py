@@ -399,18 +399,31 @@ def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
     return AtomProblem("digits-inpainting", prior, Measurement(Mask(keep), y, noise_std), truth)
 
 
-def _measured_digits(name: str, matrix: Tensor, picture: tuple[int, ...], noise_std: float) -> AtomProblem:
-    """The held-out digits seen through matrix [m,64] plus N(0, noise_std^2); row b's noise is keyed by b alone."""
+def _measured_digits(
+    name: str, matrix: Tensor, picture: tuple[int, ...], noise_std: float, believed: float | None = None
+) -> AtomProblem:
+    """The held-out digits seen through matrix [m,64] plus N(0, noise_std^2); row b's noise is keyed by b alone.
+
+    believed: the noise that the problem and its posterior take it to be, if another: the problem keeps its name.
+    """
     truth, operator = digits("held_out")[0], Matrix(matrix, (1, 8, 8), picture)
     clean = operator.forward(truth)
-    y = clean + noise_std * Philox(MEASUREMENT_SEED, truth.shape[0]).normal(name, clean)
-    return AtomProblem(name, Atoms("digits", digits("train")[0]), Measurement(operator, y, noise_std), truth)
+    tag = name if believed is None else f"{name}-flawed"
+    y = clean + noise_std * Philox(MEASUREMENT_SEED, truth.shape[0]).normal(tag, clean)
+    measurement = Measurement(operator, y, noise_std if believed is None else believed)
+    return AtomProblem(name, Atoms("digits", digits("train")[0]), measurement, truth)
 
 
 def digits_superresolution(noise_std: float = 0.2) -> AtomProblem:
     """4x4 pictures of the held-out 8x8 digits: means over 2x2 pixels plus N(0, .2^2); prior: the training digits."""
     halves = torch.eye(4, dtype=torch.float64).repeat_interleave(2, 1) / 2
     return _measured_digits("digits-superresolution", torch.kron(halves, halves), (1, 4, 4), noise_std)
+
+
+def digits_superresolution_flawed(noise_std: float = 0.6, believed: float = 0.2) -> AtomProblem:
+    """The same pictures with three times the noise that the posterior takes them to have: an earlier stage's flaws."""
+    halves = torch.eye(4, dtype=torch.float64).repeat_interleave(2, 1) / 2
+    return _measured_digits("digits-superresolution", torch.kron(halves, halves), (1, 4, 4), noise_std, believed)
 
 
 def digits_blurred(noise_std: float = 0.3) -> AtomProblem:
@@ -425,5 +438,6 @@ NAMED: dict[str, Callable[[], Any]] = {
     "gaussian-1d-seen": gaussian_1d_seen,
     "digits-inpainting": digits_inpainting,
     "digits-superresolution": digits_superresolution,
+    "digits-superresolution-flawed": digits_superresolution_flawed,
     "digits-blurred": digits_blurred,
 }
