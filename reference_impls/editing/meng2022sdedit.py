@@ -227,6 +227,7 @@ PAPER = Paper(
                 Reduction({}, "ho2020ddpm.ancestral"),
                 Reduction({"large": True}, "ho2020ddpm.ancestral", {"large": True}),
                 Reduction({"eta": 0.0}, "song2020ddim.ddim"),
+                Reduction({"eta": 0.4}, "song2020ddim.stochastic", {"eta": 0.4}),
             ),
         ),
         Sampler(

@@ -1,0 +1,217 @@
+"""Claims about meng2022sdedit. A level is a share of the chain: the process is cut there and its grid begins with it."""
+
+from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.jobs import Job, job
+from benchmarks.statistics import Interval, t_interval
+from reference_impls import targets
+from reference_impls.core import process as processes
+from reference_impls.targets import editing
+
+SEEDS = range(10)
+LEVELS = (0.2, 0.4, 0.7)
+BACK = 0.5  # level of the jobs on Gaussian data
+
+
+def strokes(level: float, method: str = "sde", **options: float | bool) -> list[Job]:
+    """200 edits of 20 stroke paintings of digits from the level to clean data in 30 steps, for each seed."""
+    return [
+        job(kind="sample", method=f"meng2022sdedit.{method}", options=options, target="digits-strokes",
+            process=f"discrete-linear[0,{level}]", grid="t", steps=30, n=200, shards=10, seed=seed, start="card")
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def patched(method: str, steps: int = 10, **options: float | bool) -> list[Job]:
+    """100 edits of 10 digits with a patch painted over, the rest known, from half the chain, for each seed."""
+    return [
+        job(kind="sample", method=f"meng2022sdedit.{method}", options=options, target="digits-patched",
+            process="discrete-linear[0,0.5]", grid="t", steps=steps, n=100, shards=10, seed=seed, start="card")
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def halves(steps: int, **options: float | bool) -> list[Job]:
+    """1,500 completions of 30 exact samples of a plane mixture whose first coordinate is known, for each seed."""
+    return [
+        job(kind="sample", method="meng2022sdedit.sde", options=options, target="mixture-2d-half",
+            process="discrete-linear[0,1]", grid="t", steps=steps, n=1500, shards=10, seed=seed, start="card")
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def gaussian(method: str) -> list[Job]:
+    """3,000 edits of 30 guides outside Gaussian data from level .5 in 256 steps, for each seed."""
+    return [
+        job(kind="sample", method=f"meng2022sdedit.{method}", target="gaussian-2d-guides",
+            process=f"vp-linear[0.001,{BACK}]", grid="lam", steps=256, n=3000, shards=10, seed=seed, start="card")
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def _least_rise(metric: str, sign: float):
+    """t interval of the least change from one level to the next, seed by seed."""
+
+    def judge(evidence: Evidence) -> Interval:
+        curves = [[evidence.number(each, metric) for each in strokes(level)] for level in LEVELS]
+        least = [
+            min(sign * (high - low) for low, high in zip(curve, curve[1:], strict=False))
+            for curve in zip(*curves, strict=True)
+        ]
+        return t_interval(least, evidence.level, n=200)
+
+    return judge
+
+
+def _closed_distance(by: str) -> float:
+    """RMS over coordinates of (end - guide) on Gaussian data, over all guides: the closed law of the edit."""
+    problem, path = targets.named("gaussian-2d-guides"), processes.named("vp-linear")
+    guides = problem.guide.image
+    mean, covariance = editing.edited(problem.prior, guides, path.alpha(BACK), path.sigma(BACK), by=by)
+    return ((mean - guides).square().mean() + covariance.trace() / guides.shape[1]).sqrt().item()
+
+
+def _law(method: str, by: str) -> Claim:
+    def judge(evidence: Evidence) -> Interval:
+        closed = _closed_distance(by)
+        found = [evidence.number(each, "guide_distance") / closed - 1 for each in gaussian(method)]
+        return t_interval(found, evidence.level, n=3000)
+
+    return Claim(
+        key=f"meng2022sdedit/{method}-edit-of-gaussian-data-has-its-closed-law",
+        says=f"Noised and brought back by the {method.upper()}, a guide on Gaussian data ends with the closed mean and variance.",
+        locus="derived for the card; equation 2 and algorithm 1 of the paper are what is run",
+        kind="limit-equality",
+        evidence="A",
+        direction="within",
+        margin=0.02,
+        scaled="images to a plane Gaussian; one number, the distance to the guide, stands for mean and variance",
+        estimand="distance to the guide over its closed value, minus 1, mean over 10 seeds of n = 3,000",
+        jobs=lambda: gaussian(method),
+        metrics=("guide_distance",),
+        judge=judge,
+    )
+
+
+def _untouched(evidence: Evidence) -> float:
+    return max(evidence.number(each, "known_error_max", metric="known_error") for each in patched("sde"))
+
+
+def _coded_level(evidence: Evidence) -> Interval:
+    """Against sqrt((1 - alpha)^2 m + sigma^2) at t = .05, the last level left; m: mean square of the known pixels."""
+    problem, path = targets.named("digits-patched"), processes.named("discrete-linear")
+    image, known = problem.guide.image[:10], problem.guide.known[:10]
+    alpha, sigma = path.alpha(0.05), path.sigma(0.05)
+    expected = ((1 - alpha) ** 2 * image[known].square().mean().item() + sigma**2) ** 0.5
+    found = [evidence.number(each, "known_error") / expected - 1 for each in patched("official")]
+    return t_interval(found, evidence.level, n=100)
+
+
+def _between(metric: str, ours: list[Job], theirs: list[Job]):
+    return lambda evidence: paired_over(evidence, metric, ours, theirs)
+
+
+CLAIMS = (
+    Claim(
+        key="meng2022sdedit/more-noise-is-more-realistic",
+        says="The more noise the guide is given, the nearer the edits are to the data.",
+        locus="section 3.2 and figure 3 of the paper [recall]; the card's small claim",
+        kind="ranking",
+        evidence="A",
+        scaled="LSUN to strokes of 8x8 digits and their exact denoiser; FID to sliced W1; levels .2, .4, .7",
+        transfer="strong",
+        estimand="least fall of sliced W1 from one level to the next, mean over 10 seeds of n = 200",
+        jobs=lambda: [each for level in LEVELS for each in strokes(level)],
+        metrics=("sliced_w1",),
+        judge=_least_rise("sliced_w1", -1),
+    ),
+    Claim(
+        key="meng2022sdedit/more-noise-is-less-faithful",
+        says="The more noise the guide is given, the farther the edits are from it.",
+        locus="section 3.2 and figure 3 of the paper [recall]; the card's small claim",
+        kind="ranking",
+        evidence="A",
+        scaled="LSUN to strokes of 8x8 digits and their exact denoiser; levels .2, .4, .7",
+        transfer="strong",
+        estimand="least rise of the distance to the guide from one level to the next, mean over 10 seeds of n = 200",
+        jobs=lambda: [each for level in LEVELS for each in strokes(level)],
+        metrics=("guide_distance",),
+        judge=_least_rise("guide_distance", 1),
+    ),
+    _law("sde", "sde"),
+    _law("ode", "flow"),
+    Claim(
+        key="meng2022sdedit/known-pixels-are-untouched",
+        says="With a mask the known pixels come back as they were, bit for bit, where the algorithm ends at clean data.",
+        locus="the paper's masked algorithm; differs: the code's saved image is not so",
+        kind="limit-equality",
+        evidence="E",
+        direction="within",
+        margin=1e-15,
+        scaled="images to 8x8 digits",
+        estimand="largest error on known pixels over 10 seeds of n = 100",
+        jobs=lambda: patched("sde"),
+        metrics=("known_error",),
+        judge=_untouched,
+    ),
+    Claim(
+        key="meng2022sdedit/saved-known-pixels-keep-the-first-level-s-noise",
+        says="The image that the code saves has the noise of the last level left on its known pixels (.01 in its own steps).",
+        locus="differs: runners/image_editing.py blends at the level that a step leaves [code-run]",
+        kind="limit-equality",
+        evidence="A",
+        direction="within",
+        margin=0.05,
+        scaled="images to 8x8 digits; 500 steps to 10, so that the last level left is t = .05 instead of .001",
+        estimand="RMS error on known pixels over sqrt((1 - alpha)^2 m + sigma^2) there, minus 1, mean over 10 seeds of n = 100",
+        jobs=lambda: patched("official"),
+        metrics=("known_error",),
+        judge=_coded_level,
+    ),
+    Claim(
+        key="meng2022sdedit/level-shift-of-the-code-costs-quality",
+        says="Blending the known part one level too noisy, as the code does, is worse than at the level reached.",
+        locus="differs: runners/image_editing.py against the level that the mathematics asks for",
+        kind="ranking",
+        evidence="A",
+        scaled="500 levels to 20 steps over the whole chain, where one level is much; images to a plane mixture",
+        transfer="weak",
+        estimand="sliced W1 (shifted) - sliced W1 (not shifted), mean over 10 seeds of n = 1,500",
+        jobs=lambda: [*halves(20, lag=True), *halves(20)],
+        metrics=("sliced_w1",),
+        judge=_between("sliced_w1", halves(20, lag=True), halves(20)),
+    ),
+    Claim(
+        key="meng2022sdedit/repeating-three-times-is-more-realistic",
+        says="Three passes from the same level, each from the last one's output, are nearer to the data than one.",
+        locus="differs: the code repeats (sample_step 3), the algorithm is one pass",
+        kind="ranking",
+        evidence="A",
+        scaled="LSUN to strokes of 8x8 digits and their exact denoiser; level .4; FID to sliced W1",
+        transfer="strong",
+        estimand="sliced W1 (one pass) - sliced W1 (three), mean over 10 seeds of n = 200",
+        jobs=lambda: [*strokes(0.4), *strokes(0.4, repetitions=3)],
+        metrics=("sliced_w1",),
+        judge=_between("sliced_w1", strokes(0.4), strokes(0.4, repetitions=3)),
+    ),
+    Claim(
+        key="meng2022sdedit/distance-to-the-guide-is-bounded",
+        says="|g - x|^2 <= s0^2 (C s0^2 + d + 2 sqrt(-d log p) - 2 log p) with probability 1 - p where |score|^2 <= C.",
+        locus="proposition 1 of the paper [recall]",
+        kind="threshold",
+        evidence="A",
+        estimand="share of edits within the bound",
+        missing="a model of bounded score among the targets; a test of the paper file refutes the bound as restated (it leaves "
+        "out the noise of the way up); nearest claim: sde-edit-of-gaussian-data-has-its-closed-law",
+    ),
+    Claim(
+        key="meng2022sdedit/refiner-of-the-last-fifth-improves-the-base-model",
+        says="A second network for the least noisy fifth of the levels improves the samples (SDXL).",
+        locus="SDXL, section 2.5 [text]",
+        kind="ranking",
+        evidence="S",
+        estimand="Frechet distance, base alone minus base with refiner",
+        missing="a network trained on the last 200 levels; that the hand-over computes what it should is a test of "
+        "meng2022sdedit.experts",
+    ),
+)  # fmt: skip
+
