@@ -1,5 +1,7 @@
 """Claims about meng2022sdedit. A level is a share of the chain: the process is cut there and its grid begins with it."""
 
+from collections.abc import Callable
+
 from benchmarks.claims import Claim, Evidence, paired_over
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
@@ -106,8 +108,8 @@ def _coded_level(evidence: Evidence) -> Interval:
     return t_interval(found, evidence.level, n=100)
 
 
-def _between(metric: str, ours: list[Job], theirs: list[Job]):
-    return lambda evidence: paired_over(evidence, metric, ours, theirs)
+def _between(metric: str, ours: Callable[[], list[Job]], theirs: Callable[[], list[Job]]):
+    return lambda evidence: paired_over(evidence, metric, ours(), theirs())
 
 
 CLAIMS = (
@@ -178,7 +180,7 @@ CLAIMS = (
         estimand="sliced W1 (shifted) - sliced W1 (not shifted), mean over 10 seeds of n = 1,500",
         jobs=lambda: [*halves(20, lag=True), *halves(20)],
         metrics=("sliced_w1",),
-        judge=_between("sliced_w1", halves(20, lag=True), halves(20)),
+        judge=_between("sliced_w1", lambda: halves(20, lag=True), lambda: halves(20)),
     ),
     Claim(
         key="meng2022sdedit/repeating-three-times-is-more-realistic",
@@ -191,7 +193,7 @@ CLAIMS = (
         estimand="sliced W1 (one pass) - sliced W1 (three), mean over 10 seeds of n = 200",
         jobs=lambda: [*strokes(0.4), *strokes(0.4, repetitions=3)],
         metrics=("sliced_w1",),
-        judge=_between("sliced_w1", strokes(0.4), strokes(0.4, repetitions=3)),
+        judge=_between("sliced_w1", lambda: strokes(0.4), lambda: strokes(0.4, repetitions=3)),
     ),
     Claim(
         key="meng2022sdedit/distance-to-the-guide-is-bounded",
@@ -214,4 +216,3 @@ CLAIMS = (
         "meng2022sdedit.experts",
     ),
 )  # fmt: skip
-
