@@ -227,3 +227,162 @@ def test_weight_cancels_the_output_scale():
     x0 = torch.ones(3, 2, dtype=torch.float64)
     found = edm.loss(guess, x0, t, torch.zeros_like(x0), process=VE, sigma_data=sd)
     torch.testing.assert_close(found, 2 * weight, rtol=1e-13, atol=0)
+
+
+def test_iddpm_levels_are_the_card_s():
+    """u_0, u_8, u_999 and how many lie within [.002, 81] (anchors of the card, from the published recursion)."""
+    u = edm.iddpm_levels()
+    assert u.shape == (1001,) and u[1000] == 0 and (u[1:] < u[:-1]).all()
+    assert [u[0].item(), u[8].item(), u[999].item()] == pytest.approx([20291.17, 80.2037, 6.4254e-3], rel=1e-5)
+    assert ((u >= 0.002) & (u <= 81)).sum() == 992
+
+
+def rho_of(grid, path):
+    return path.rho(grid[:-1])
+
+
+@pytest.mark.parametrize("name", ["vp-linear", "ve-edm", "condot"])
+def test_vp_and_ve_grids_are_the_table_s(name):
+    """VP: even in t of the VP schedule; VE: geometric. On any path they run from rho(t_max) to rho(t_min), then 0."""
+    path = process.named(name).between(1e-3, 0.95) if name == "condot" else process.named(name)
+    high, low = path.rho(path.t_max), path.rho(path.t_min)
+    vp = rho_of(edm.vp_to_zero(7, path), path)
+    # on the VP schedule log(1 + rho^2) is a quadratic in t without constant, and t is even
+    curve, t = torch.log1p(vp**2), torch.linspace(1, 1e-3, 7, dtype=torch.float64)
+    slope = 2 * (math.log1p(low**2) / 1e-3 - math.log1p(high**2)) / (1e-3 - 1)
+    torch.testing.assert_close(curve, slope / 2 * t**2 + (math.log1p(high**2) - slope / 2) * t, rtol=1e-7, atol=1e-12)
+    ve = rho_of(edm.ve_to_zero(7, path), path)
+    torch.testing.assert_close(ve[1:] / ve[:-1], torch.full((6,), (low / high) ** (1 / 6)).double(), rtol=1e-6, atol=0)
+    for made in (edm.vp_to_zero, edm.ve_to_zero):
+        assert rho_of(made(7, path), path)[[0, -1]].tolist() == pytest.approx([high, low], rel=1e-9)
+        assert made(7, path)[-1] == 0 and made(1, path).tolist() == pytest.approx([path.t_max, 0])
+
+
+def test_vp_grid_is_even_on_the_vp_path():
+    """Table 1: t = 1 + i/(N-1) (1e-3 - 1), to the ends of sig(t): 152.167 and .010486."""
+    grid = edm.vp_to_zero(6, process.named("vp-linear"))
+    torch.testing.assert_close(grid[:-1], torch.linspace(1, 1e-3, 6, dtype=torch.float64), rtol=1e-9, atol=0)
+    levels = edm.vp_level(torch.tensor([1.0, 1e-3], dtype=torch.float64))
+    assert levels.tolist() == pytest.approx([152.167, 0.010486], rel=1e-4)
+
+
+def test_iddpm_grid_takes_levels_evenly_by_index():
+    path = process.ve_edm(t_max=81.0)
+    grid, u = edm.iddpm_to_zero(18, path), edm.iddpm_levels()
+    kept = u[(u >= 0.002) & (u <= 81)]
+    expected = [kept[round(991 * i / 17)].item() for i in range(18)]
+    assert grid.tolist() == pytest.approx([*expected, 0.0], rel=1e-12) and grid[0].item() == pytest.approx(
+        80.2037, rel=1e-5
+    )
+    assert edm.iddpm_to_zero(1, path).tolist() == pytest.approx([80.20370, 0], rel=1e-6)
+    with pytest.raises(grids.BadGrid, match="steps: 993, expected at most 992"):
+        edm.iddpm_to_zero(993, path)
+    with pytest.raises(grids.BadGrid, match=r"alpha\(t_max\) > 0"):
+        edm.vp_to_zero(4, process.named("condot"))
+
+
+@pytest.mark.parametrize("stage", [1.0, 0.5, 2 / 3, 0.3])
+@pytest.mark.parametrize("name", ["vp-linear", "ve-edm", "ve-sqrt", "condot"])
+def test_two_stages_are_algorithm_three(name, stage):
+    """One interval by hand with the paper's own right-hand side, (sig'/sig + s'/s) x - sig' s/sig D(x/s; sig)."""
+    path = process.named(name)
+    t, end = (0.6, 0.4) if path.t_max <= 1 else (9.0, 5.0)
+    model, x = exact_model(path), torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+
+    def slope(y, at):
+        scale, (alpha_rate, sigma_rate) = path.alpha(at), path.rates(at)
+        level = path.sigma(at) / scale
+        level_rate = (sigma_rate - level * alpha_rate) / scale
+        return (level_rate / level + alpha_rate / scale) * y - level_rate * scale / level * model(y, at)
+
+    h, d = end - t, slope(x, t)
+    d_m = slope(x + stage * h * d, t + stage * h)
+    expected = x + h * ((1 - 1 / (2 * stage)) * d + 1 / (2 * stage) * d_m)
+    grid = torch.tensor([t, end], dtype=torch.float64)
+    found = edm.sample(model, x, grid, process=path, draws=Silence(), stage=stage).x
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    euler = edm.sample(model, x, grid, process=path, draws=Silence(), order=1)
+    torch.testing.assert_close(euler.x, x + h * d, rtol=1e-11, atol=1e-11)
+    assert euler.nfe == 1
+
+
+def test_the_interval_to_zero_is_euler_s_whatever_the_stage():
+    grid = torch.tensor([3.0, 0.5, 0.0], dtype=torch.float64)
+    x = torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    for stage in (0.5, 1.0):
+        first = edm.sample(exact_model(VE), x, grid[:2], process=VE, draws=Silence(), stage=stage).x
+        run = edm.sample(exact_model(VE), x, grid, process=VE, draws=Silence(), stage=stage)
+        torch.testing.assert_close(run.x, exact_model(VE)(first, 0.5), rtol=1e-13, atol=1e-13)
+        assert run.nfe == 3
+
+
+@given(levels)
+def test_columns_are_the_table_s(rho):
+    """c_skip, c_out, c_in, c_noise of table 1 as formulas; VP's c_noise inverts sig(t)."""
+    at, unit = torch.tensor([rho], dtype=torch.float64), 1 / math.sqrt(rho**2 + 1)
+    spread = math.sqrt(rho**2 + 0.25)
+    u = edm.iddpm_levels().tolist()
+    nearest = min(range(1001), key=lambda j: abs(u[j] - rho))
+    t = (math.sqrt(0.01 + 2 * 19.9 * math.log1p(rho**2)) - 0.1) / 19.9
+    expected = {
+        "vp": (1, -rho, unit, 999 * t),
+        "ve": (1, rho, 1, math.log(rho / 2)),
+        "iddpm": (1, -rho, unit, 999 - nearest),
+        "edm": (0.25 / spread**2, rho * 0.5 / spread, 1 / spread, math.log(rho) / 4),
+    }
+    for name, numbers in expected.items():
+        assert [c.item() for c in edm.column(name, at, 0.5)] == pytest.approx(numbers, rel=1e-9, abs=1e-12)
+    assert edm.vp_level(torch.tensor(t).double()).item() == pytest.approx(rho, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vp", "ve", "iddpm", "edm"])
+def test_every_column_is_a_parametrisation(name):
+    """D = c_skip x + c_out F(c_in x; c_noise) on a path with alpha != 1: D depends on x/alpha and rho alone."""
+    path, seen = process.named("vp-linear"), []
+    net = lambda y, c: seen.append((y, c)) or torch.tanh(y)  # noqa: E731
+    x, rho, alpha = torch.tensor([[0.7], [-0.4]], dtype=torch.float64), path.rho(0.4), path.alpha(0.4)
+    found = catalogue.papers()["karras2022edm"].parametrisations[name](net, process=path)(x, 0.4)
+    skip, out, level, noise = (c.item() for c in edm.column(name, torch.tensor([rho], dtype=torch.float64), 0.5))
+    torch.testing.assert_close(found, skip * x / alpha + out * torch.tanh(level * x / alpha), rtol=1e-13, atol=0)
+    torch.testing.assert_close(seen[0][1], torch.full((2,), noise, dtype=torch.float64), rtol=1e-13, atol=0)
+
+
+def test_the_other_columns_train_by_their_own_laws():
+    """training/loss.py: VP t ~ U(1e-5, 1), VE log rho ~ U(log .02, log 100); iDDPM: levels, each equally often."""
+    u = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    t = torch.tensor([1e-5, 0.5 + 0.5e-5, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(
+        VE.rho(edm.vp_times(u, VE)), (19.9 * t**2 / 2 + 0.1 * t).expm1().sqrt(), rtol=1e-9, atol=0
+    )
+    assert edm.ve_times(u, VE).tolist() == pytest.approx([0.02, math.sqrt(2), 100], rel=1e-12)
+    places = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    torch.testing.assert_close(edm.iddpm_times(places, VE), edm.iddpm_levels()[:1000].flip(0), rtol=1e-12, atol=0)
+    assert edm.iddpm_times(u, VE)[[0, 2]].tolist() == pytest.approx([6.4254e-3, 20291.17], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vp-linear", "ve-sqrt"])
+def test_weight_of_the_other_columns_is_the_noise_s(name):
+    """1/rho^2 |D - x0|^2 = |eps_hat - eps|^2, summed over the sample."""
+    path, t = process.named(name), torch.tensor([0.2, 0.7], dtype=torch.float64)
+    x0, noise = (
+        torch.tensor([[0.3, 1.0], [-0.5, 0.1]], dtype=torch.float64),
+        torch.tensor([[0.1, -1.0], [2.0, 0.4]]).double(),
+    )
+    guess = Predictor("mean", lambda x, _: 0.4 * x)
+    x = path.noised(x0, t, noise)
+    alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
+    eps = (x - alpha * 0.4 * x) / sigma
+    found = edm.eps_loss(guess, x0, t, noise, process=path)
+    torch.testing.assert_close(found, (eps - noise).square().sum(1), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"order": 3}, "order, stage: 3, 1.0"), ({"stage": 0.0}, "a share in"), ({"stage": 1.2}, "stage: 2, 1.2"),
+     ({"churn": -1.0}, "churn: -1.0, expected a number >= 0")],
+)  # fmt: skip
+def test_bad_options_are_refused(options, match):
+    with pytest.raises(ValueError, match=match):
+        edm.plan(grids.power_to_zero(7.0)(3, VE), VE, **options)
+    with pytest.raises(ValueError, match="name: 'v', expected 'vp', 've', 'iddpm' or 'edm'"):
+        edm.precondition(lambda x, c: x, process=VE, name="v")

@@ -229,6 +229,8 @@ def thresholded(model: Model, quantile: float, bound: float) -> Model:
 
     def predict(x: Tensor, t: Time) -> Tensor:
         mean = model(x, t)
+        if not mean.numel():
+            return mean  # of an empty batch there is no quantile
         most = torch.quantile(mean.abs().flatten(1), quantile, dim=1).clamp(min=bound)
         most = most.reshape(-1, *[1] * (x.ndim - 1))
         return mean.clamp(-most, most) / most
