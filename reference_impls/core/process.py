@@ -152,6 +152,14 @@ def ve_edm(*, t_min: float = 0.002, t_max: float = 80.0) -> Process:
     )  # fmt: skip
 
 
+def ve_sqrt(*, t_min: float = 4e-4, t_max: float = 1e4) -> Process:
+    """Variance exploding at a constant rate: sigma = sqrt(t), .02 to 100. Defaults: Karras et al. 2022, table 1."""
+    return Process(
+        "ve-sqrt", torch.zeros_like, torch.sqrt, t_min, t_max, prior_std=math.sqrt(t_max),
+        time_of=lambda lam: (-2 * lam).exp(), alpha_of=torch.ones_like,
+    )  # fmt: skip
+
+
 def cosine(shift: float = 0.008, *, t_min: float = 1e-3, t_max: float = 0.999) -> Process:
     """alpha = cos(pi/2 (t+s)/(1+s)), sigma = sin(same): continuous form of Nichol & Dhariwal 2021, not divided at 0."""
     half_pi = math.pi / 2
@@ -222,6 +230,7 @@ NAMED: dict[str, Callable[[], Process]] = {
     "subvp": subvp,
     "ve-geo": ve_geo,
     "ve-edm": ve_edm,
+    "ve-sqrt": ve_sqrt,
     "cosine": cosine,
     "condot": condot,
     "discrete-linear": lambda: discrete(linear_betas(), name="discrete-linear"),
