@@ -1,0 +1,329 @@
+"""kim2023dmcmc: the notebook's integrators and chain, invariance of the joint law, Langevin's variance, classifier."""
+
+import math
+
+import pytest
+import torch
+
+from benchmarks.laws.accuracy import Silence
+from reference_impls import targets
+from reference_impls.continuous import kim2023dmcmc as dmcmc
+from reference_impls.core import grids, process
+from reference_impls.core.draws import Philox
+from reference_impls.core.types import Predictor, require
+from reference_impls.targets.gaussian import Gaussian
+
+VE = process.named("ve-edm").between(0.01, 50.0)
+GMM = targets.named("gmm-64")
+
+
+def normals(rows, *shape, seed=7, tag="start"):
+    return Philox(seed, rows).normal(tag, torch.empty(rows, *shape, dtype=torch.float64))
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def scaled(law, rows, path=VE):
+    return dmcmc.Scaled(require(targets.exact(law, path), "mean", rows), path)
+
+
+def logits_of(law):
+    return lambda y, rho: torch.stack([law.log_prob(y, 1.0, r) for r in rho.tolist()], 1)
+
+
+def places(steps):
+    return torch.linspace(1, 0, steps, dtype=torch.float64)
+
+
+# The integrators
+
+
+@pytest.mark.parametrize(
+    ("integrator", "official"),
+    [  # karras_alg1, karras_alg2 (N = 12) in float64 from sigma 50, 3, .4, .06, draws Philox(3, 4); sums of the ends
+        ("kar1", -14.711427027902278),
+        ("kar2", -8.77267178106762),
+    ],
+)
+def test_official_numbers_of_the_integrators(integrator, official):
+    rho, draws = column(50.0, 3.0, 0.4, 0.06), Philox(3, 4)
+    y = rho.reshape(-1, 1, 1, 1) * draws.normal("x", torch.empty(4, 1, 8, 8, dtype=torch.float64))
+    levels = dmcmc.levels_from(rho, 0.01, places(11), True)
+    assert dmcmc.integrated(scaled(GMM, 4), y, levels, draws, integrator).sum().item() == pytest.approx(
+        official, rel=1e-11
+    )
+
+
+def test_kar1_before_its_last_step_is_of_order_2():
+    """Invariant 5: N(0, diag) from 50 to .01 on power(7): slopes near 2 against the closed flow."""
+    law = Gaussian("g", torch.zeros(4, dtype=torch.float64), column(0.1, 0.5, 1.0, 2.0))
+    y = 50 * normals(6, 4)
+    exact, errors = law.flow(y, 1.0, 50.0, 1.0, 0.01), []
+    for steps in (40, 80, 160, 320):
+        levels = dmcmc.levels_from(torch.full((6,), 50.0, dtype=torch.float64), 0.01, places(steps), False)
+        found = dmcmc.integrated(scaled(law, 6), y, levels, Silence(), "kar1")
+        errors.append((found - exact).square().mean().sqrt().item())
+    slopes = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    assert all(slope == pytest.approx(2, abs=0.15) for slope in slopes), slopes
+
+
+def test_levels_keep_the_grid_s_spacing():
+    """From the grid's own start they are the grid; from elsewhere evenly placed in rho^(1/7), as in the notebook."""
+    grid = grids.power_to_zero(7.0)(9, VE)
+    where, to_clean = dmcmc.spacing(grid, VE)
+    assert to_clean
+    rows = dmcmc.levels_from(column(50.0, 0.7, 0.005), 0.01, where, to_clean)
+    torch.testing.assert_close(rows[0], grid, rtol=1e-13, atol=0)
+    gaps = (rows[1, :-1] ** (1 / 7)).diff()
+    torch.testing.assert_close(gaps, gaps[:1].expand(8), rtol=1e-10, atol=0)
+    assert rows[1, 0] == 0.7 and rows[1, -2].item() == pytest.approx(0.01) and rows[:, -1].tolist() == [0.0] * 3
+    assert (rows[2, :-1] - 0.005).abs().max() <= 1e-15  # cleaner than the grid's last level: it stays there
+    uneven = column(50.0, 20.0, 0.3, 0.01)
+    torch.testing.assert_close(
+        dmcmc.levels_from(column(50.0), 0.01, *dmcmc.spacing(uneven, VE))[0], uneven, rtol=1e-13, atol=0
+    )
+
+
+@pytest.mark.parametrize(("steps", "gamma"), [(1, math.sqrt(2) - 1), (399, 0.2)])
+def test_kar2_churns_between_its_bounds(steps, gamma):
+    """From noise level .05 to 1, both included, by min(80/(steps + 1), sqrt 2 - 1)."""
+    seen, rho = [], column(0.0499, 0.05, 0.3, 1.0, 1.001)
+
+    def model(y, level):
+        seen.append(level)
+        return y * 0
+
+    levels = torch.cat([rho[:, None], torch.full((5, steps), 0.01, dtype=torch.float64)], 1)
+    dmcmc.integrated(model, torch.zeros(5, 2, dtype=torch.float64), levels, Philox(1, 5), "kar2")
+    torch.testing.assert_close(seen[0], rho * (1 + gamma * column(0, 1, 1, 1, 0)), rtol=1e-14, atol=0)
+
+
+def test_the_noise_of_kar2_is_inflated():
+    """Impulse: with D = y the step keeps what was added, 1.007 sqrt(raised^2 - rho^2) z."""
+
+    class Ones(Silence):
+        def at(self, *where):
+            return self
+
+        def normal(self, tag, like):
+            return torch.ones_like(like)
+
+    levels = column(0.5, 0.0)[None]
+    found = dmcmc.integrated(lambda y, rho: y, torch.zeros(1, 1, dtype=torch.float64), levels, Ones(), "kar2").item()
+    assert found == pytest.approx(1.007 * 0.5, rel=1e-12)  # (1 + gamma)^2 - 1 = 1 at gamma = sqrt 2 - 1
+
+
+# The chain
+
+
+def test_official_chain_with_argmax():
+    """Six moves of eta .3 of the notebook's loop with the exact posterior, from sigma 50, 3, .4, .06: x_min, s_min."""
+    rho, draws = column(50.0, 3.0, 0.4, 0.06), Philox(3, 4)
+    y = rho.reshape(-1, 1, 1, 1) * draws.normal("x", torch.empty(4, 1, 8, 8, dtype=torch.float64))
+    model, states = scaled(GMM, 4), [dmcmc.State(y, rho)]
+    for j in range(6):
+        states.append(
+            dmcmc.moved(
+                model, states[-1], 0.3, draws.at(j), 4, noise_logits=logits_of(GMM), rho=dmcmc.noise_levels(0.01, 50.0),
+                gibbs="argmax",
+            )
+        )  # fmt: skip
+    best = dmcmc.cleanest(states)
+    assert best.rho.tolist() == pytest.approx([50.0, 2.810076498749761, 0.4, 0.06], rel=1e-12)
+    assert best.y.sum().item() == pytest.approx(-302.549003031197, rel=1e-11)
+
+
+def test_one_langevin_move_by_hand():
+    law = targets.named("g3")
+    state, z = dmcmc.State(column(0.3, -1.0)[:, None], column(0.5, 2.0)), column(1.0, -2.0)[:, None]
+    score = torch.autograd.functional.jacobian(
+        lambda y: torch.stack([law.log_prob(y[b : b + 1], 1.0, state.rho[b].item()).sum() for b in range(2)]).sum(),
+        state.y,
+    )
+    found = dmcmc.langevin(scaled(law, 2), state, 0.2, z)
+    torch.testing.assert_close(found, state.y + 0.1 * score + math.sqrt(0.2) * z, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.1, 1.0, 3.0])
+def test_langevin_s_stationary_variance(eta):
+    """Invariant 3: on N(0, v) the move is y -> (1 - eta/(2 v)) y + sqrt(eta) z, of variance v/(1 - eta/(4 v))."""
+    v = 0.6 + 0.5**2
+    law = Gaussian("g", torch.zeros(1, dtype=torch.float64), column(0.6))
+    state = dmcmc.State(column(1.0)[:, None], column(0.5))
+    gain = dmcmc.langevin(scaled(law, 1), state, eta, torch.zeros(1, 1, dtype=torch.float64)).item()
+    noise = dmcmc.langevin(
+        scaled(law, 1), dmcmc.State(state.y * 0, state.rho), eta, torch.ones(1, 1, dtype=torch.float64)
+    ).item()
+    assert noise**2 / (1 - gain**2) == pytest.approx(v / (1 - eta / (4 * v)), rel=1e-12)
+    assert (abs(gain) < 1) is (eta < 4 * v)
+
+
+def stationary(gibbs, rows=4000, moves=12):
+    """Levels after `moves` exact Gibbs sweeps from the joint law, Gaussian data in 8 dimensions; [rows] indices."""
+    law = Gaussian("g", torch.zeros(8, dtype=torch.float64), torch.full((8,), 0.25, dtype=torch.float64))
+    rho = dmcmc.noise_levels(0.01, 50.0, 60)
+    k = dmcmc.level_of(Philox(1, rows).uniform("k", (rows,)), 60)
+    for j in range(moves):
+        spread = (0.25 + rho[k] ** 2).sqrt()[:, None]
+        y = spread * Philox(2, rows).at(j).normal("y", torch.empty(rows, 8, dtype=torch.float64))  # y | k exactly
+        u = Philox(2, rows).at(j).uniform("level", (rows,)) if gibbs == "sample" else None
+        k = dmcmc.gibbs_level(logits_of(law)(y, rho), u)
+    return k.double()
+
+
+def test_gibbs_by_sampling_keeps_the_levels_uniform_and_argmax_does_not():
+    """Invariants 1, 2: mean and variance of k over 60 levels, 4,000 chains, at five standard errors."""
+    mean, variance = 59 / 2, (60**2 - 1) / 12
+    error = (variance / 4000) ** 0.5
+    spread = (variance**2 * 0.8 / 4000) ** 0.5  # kurtosis of a uniform law is 1.8
+    drawn, chosen = stationary("sample"), stationary("argmax")
+    assert abs(drawn.mean() - mean) <= 5 * error and abs(drawn.var() - variance) <= 5 * spread
+    assert abs(chosen.var() - variance) > 5 * spread
+
+
+def test_gibbs_draws_the_posterior_by_inverse_cdf():
+    logits = column(0.2, 0.3, 0.5).log()[None].expand(5, 3) + 700.0
+    assert dmcmc.gibbs_level(logits, column(0.1, 0.21, 0.49, 0.51, 1 - 1e-16)).tolist() == [0, 1, 1, 2, 2]
+    assert dmcmc.gibbs_level(logits, None).tolist() == [2] * 5
+
+
+def test_the_cleanest_state_is_the_first_of_the_smallest():
+    states = [
+        dmcmc.State(torch.full((3, 2), float(j)), column(*rho))
+        for j, rho in enumerate([(1, 1, 1), (2, 0.5, 1), (0.1, 0.5, 3)])
+    ]
+    best = dmcmc.cleanest(states)
+    assert best.rho.tolist() == [0.1, 0.5, 1.0] and best.y[:, 0].tolist() == [2.0, 1.0, 0.0]
+
+
+def test_noise_levels():
+    """u from 1 to .001 evenly: 50 down to .01 (5000)^.001."""
+    rho = dmcmc.noise_levels(0.01, 50.0)
+    assert (
+        rho[0].item() == pytest.approx(50) and rho[-1].item() == pytest.approx(0.01 * 5000**0.001) and len(rho) == 1000
+    )
+    torch.testing.assert_close(rho.log().diff(), (rho[1] / rho[0]).log().expand(999), rtol=1e-9, atol=0)
+
+
+# A whole run
+
+
+def sampled(rows=6, grid=None, **options):
+    grid = grids.power_to_zero(7.0)(5, VE) if grid is None else grid
+    law = targets.named("mixture-2d")
+    options = {"levels": 100, "warm": 2, "burn": 1, "n_skip": 3} | options
+    return dmcmc.sample(
+        targets.exact(law, VE), 50 * normals(rows, 2), grid, process=VE, draws=Philox(5, rows),
+        noise_logits=logits_of(law), **options,
+    )  # fmt: skip
+
+
+def test_no_skips_and_the_noisiest_level_is_the_plain_integrator():
+    """Invariant 4 bitwise: chain = False, and integrated() from the grid's start."""
+    grid = grids.power_to_zero(7.0)(5, VE)
+    levels = dmcmc.levels_from(torch.full((6,), 50.0, dtype=torch.float64), 0.01, *dmcmc.spacing(grid, VE))
+    y = dmcmc.integrated(scaled(targets.named("mixture-2d"), 6), 50 * normals(6, 2), levels, Philox(5, 6), "kar1")
+    assert torch.equal(sampled(chain=False, tweedie=0.0).x, y)
+    t = torch.full((6,), 0.01, dtype=torch.float64)
+    mean = targets.exact(targets.named("mixture-2d"), VE)(y, 0.01)
+    torch.testing.assert_close(sampled(chain=False).x, mean, rtol=1e-12, atol=1e-12)
+    score = scaled(targets.named("mixture-2d"), 6).score(y, t)
+    torch.testing.assert_close(sampled(chain=False).x, y + 0.01**2 * score, rtol=1e-12, atol=1e-12)  # invariant 6
+
+
+@pytest.mark.parametrize(("integrator", "each"), [("kar1", 9), ("kar2", 9), ("euler", 5)])
+def test_evaluations(integrator, each):
+    """n_skip + (2 steps - 1 or steps) + 1 for an output, 37 + warm + burn for a chain, shared by its outputs."""
+    assert sampled(integrator=integrator).nfe == 37 + 3 + 3 + each + 1
+    three, four = (sampled(integrator=integrator, outputs=n).nfe for n in (3, 4))
+    assert three == pytest.approx((37 + 3) * 2 / 6 + 3 + each + 1)
+    assert four == pytest.approx((2 * (37 + 3) + 2 * 4 * 3) / 6 + each + 1)  # 6 of 8 are kept
+    noisy = sampled(integrator=integrator, grid=grids.power(7.0)(5, VE))
+    assert noisy.nfe == 37 + 3 + 3 + (5 if integrator == "euler" else 10)
+
+
+def test_outputs_of_one_chain_follow_each_other():
+    """Row b belongs to chain b mod 2 of the first two starts: the first outputs are those of the chains alone."""
+    together = sampled(outputs=3, tweedie=0.0).x
+    other = sampled(outputs=3, tweedie=0.0, n_skip=3, burn=4).x  # three moves later each chain gives its next output
+    torch.testing.assert_close(together[2:6], other[:4], rtol=1e-12, atol=1e-12)
+
+
+def test_a_run_on_another_path_is_the_same_in_y():
+    """x/alpha and rho are all there is: VP and VE agree, draws and posterior being in y."""
+    vp = process.named("vp-linear").between(1e-3, 0.9)
+    grid = grids.uniform_lam(6, vp)
+    wide = process.named("ve-edm").between(vp.rho(1e-3), vp.rho(0.9))
+    law, y = targets.named("mixture-2d"), vp.rho(0.9) * normals(4, 2)
+    ends = [
+        dmcmc.sample(
+            targets.exact(law, path), y * path.alpha(times[0].item()), times, process=path, draws=Philox(5, 4),
+            noise_logits=logits_of(law), levels=50, warm=1, burn=1,
+        ).x / path.alpha(times[-1].item())
+        for path, times in ((vp, grid), (wide, vp.rho(grid)))
+    ]  # fmt: skip
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-7, atol=1e-7)
+
+
+# The classifier
+
+
+def test_the_posterior_minimises_the_classifier_s_loss():
+    """Gradient of the expected cross entropy at the exact posterior is 0: atoms x0 fixed, y fixed, no Monte Carlo."""
+    rho = dmcmc.noise_levels(0.1, 3.0, 7)
+    atoms, y = column(-1.0, 0.4, 1.5), 0.6
+    noise = (y - atoms[None]) / rho[:, None]  # the e that leads from atom a to y at level k
+    weight = (-(noise**2) / 2).exp() / rho[:, None] / 3
+    posterior = weight.sum(1) / weight.sum()
+    for shift, still in ((0.0, True), (0.3, False)):
+        z = (posterior.log() + shift * torch.arange(7)).requires_grad_()
+        loss = sum(
+            weight[k, a]
+            * dmcmc.classifier_loss(
+                lambda _, z=z: z[None], atoms[a : a + 1, None], torch.tensor([k]), noise[k, a].reshape(1, 1), rho
+            )
+            for k in range(7) for a in range(3)
+        )  # fmt: skip
+        slope = torch.autograd.grad(loss.sum(), z)[0].abs().max().item()
+        assert (slope <= 1e-14) is still
+
+
+def test_classifier_loss_is_the_cross_entropy_at_the_noised_state():
+    x0, noise, rho = normals(3, 2), normals(3, 2, seed=9), dmcmc.noise_levels(0.1, 3.0, 4)
+    k, seen = torch.tensor([0, 2, 3]), []
+    table = normals(3, 4, seed=10)
+    loss = dmcmc.classifier_loss(lambda y: seen.append(y) or table, x0, k, noise, rho)
+    torch.testing.assert_close(loss, table.logsumexp(1) - table[torch.arange(3), k])
+    torch.testing.assert_close(seen[0], x0 + rho[k][:, None] * noise)
+    assert dmcmc.level_of(column(0.0, 0.2499, 0.25, 1 - 1e-16), 4).tolist() == [0, 0, 1, 3]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"integrator": "heun"}, "integrator, gibbs: 'heun'"),
+        ({"gibbs": "draw"}, "'draw'"),
+        ({"outputs": 0}, "outputs, levels: 0"),
+        ({"n_skip": -1}, "no other option below 0"),
+    ],
+)
+def test_bad_options(options, said):
+    with pytest.raises(ValueError, match=said):
+        sampled(**options)
+
+
+def test_a_start_without_signal_is_refused_before_the_first_call():
+    def never(x, t):
+        raise AssertionError("evaluated")
+
+    path = process.named("condot")
+    with pytest.raises(grids.BadGrid, match="noise levels"):
+        dmcmc.sample(
+            Predictor("mean", never), normals(2, 2), grids.uniform_t(4, path), process=path, draws=Philox(1, 2),
+            noise_logits=logits_of(targets.named("mixture-2d")),
+        )  # fmt: skip
