@@ -171,6 +171,36 @@ def test_eta_outside_its_range_is_refused():
         ddim.plan(torch.tensor([0.9, 0.1], dtype=torch.float64), VP, eta=1.5)
 
 
+@given(times)
+def test_sigma_hat_is_the_paper_s_formula(pair):
+    """Section 5.1: noise sqrt(1 - a_t/a_s) with the mean of eta = 1, a the paper's alpha (our alpha^2)."""
+    grid = torch.tensor(pair, dtype=torch.float64)
+    row, small = ddim.plan(grid, VP, eta=1.0, sigma_hat=True), ddim.plan(grid, VP, eta=1.0)
+    a_t, a_s = (VP.alpha(q) ** 2 for q in pair)
+    assert row.noise.item() == pytest.approx(math.sqrt(1 - a_t / a_s), rel=1e-11)
+    assert row.keep == small.keep and row.pull == small.pull
+
+
+def test_ddpm_noisy_is_sigma_hat_with_clip():
+    """functions/denoising.py, ddpm_steps: two intervals in its letters, x0 clipped to [-1, 1], no noise in the last."""
+    chain, draws = process.named("discrete-linear"), Philox(4, 2)
+    model = Predictor("mean", lambda x, t: 2 * torch.tanh(3 * x))
+    x = start = torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+    grid = torch.tensor([0.9, 0.4, 0.0], dtype=torch.float64)
+    for i, (t, s) in enumerate(((0.9, 0.4), (0.4, 0.0))):
+        at, before = chain.alpha(t) ** 2, chain.alpha(s) ** 2
+        beta = 1 - at / before
+        x0 = model(x, t).clamp(-1, 1)
+        x = (math.sqrt(before) * beta * x0 + math.sqrt(1 - beta) * (1 - before) * x) / (1 - at)
+        x = x + math.sqrt(beta) * draws.at(i).normal("step", x) * (s > 0)
+    found = ddim.sample(model, start, grid, process=chain, draws=draws, eta=1.0, sigma_hat=True, clip=1.0).x
+    torch.testing.assert_close(found, x, rtol=1e-11, atol=1e-11)
+    free = ddim.sample(model, start, grid, process=chain, draws=draws, eta=1.0, sigma_hat=True).x
+    assert (found - free).abs().max() > 0.1 and free.abs().max() > 1  # without clip the last mean is beyond 1
+    with pytest.raises(ValueError, match="clip: -1.0, expected a number >= 0"):
+        ddim.sample(model, start, grid, process=chain, draws=draws, clip=-1.0)
+
+
 def test_lands_on_the_mean_at_clean_data():
     """Equation 12 at sigma_s = 0, for every eta, from pure noise too (lam = -inf)."""
     path = process.named("condot")

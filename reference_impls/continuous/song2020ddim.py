@@ -7,16 +7,17 @@ Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at
 Loss        that of DDPM; this paper adds none.
 Step        e = (x_t - alpha_t D)/sigma_t;  v = eta sigma_s sqrt(1 - exp(-2h)), h = lam_s - lam_t;
             x_s = alpha_s D + sqrt(sigma_s^2 - v^2) e + v z; at sigma_s = 0 it lands on D.               [eq. 12, 16]
+            sigma-hat: z enters with sigma_t sqrt(1 - exp(-2h)) instead, whatever eta; the paper takes eta = 1.
             Inversion: the same step with eta = 0 walked from s up to t, e taken at s.                          [eq. 14]
 Cost        NFE = steps, for inversion too. Order 1 (eta = 0), weak order 1 (eta = 1).
 Exact when  point mass: any step, any eta, pathwise for eta = 0. eta = 1 is DDPM's "fixedsmall" chain, same draws.
-            Every path with the same rho gives the same x/alpha.
+            sigma-hat is its "fixedlarge". Every path with the same rho gives the same x/alpha.
 Differs     The official "uniform" list range(0, T, T // S) holds more than S indices when S does not divide T; here it
             is its first S. Its "quadratic" list repeats index 0 for S > 29 (a step from t to t): refused. Both start
             below the last index (900 of 999 for S = 10, 0 for S = 1) from N(0, I): kept, and a bias that the tables
             show. With eta = 0 the official loop draws noise and multiplies it by 0; here nothing is drawn. Its
-            "ddpm_noisy" is ho2020ddpm with large and clip. It has no inversion: ours agrees with ddim_reverse_sample
-            of openai/improved-diffusion (MIT).
+            "ddpm_noisy" is sigma-hat with eta = 1 and clip = 1; its other loop does not clip. It has no inversion: ours
+            agrees with ddim_reverse_sample of openai/improved-diffusion (MIT).
 """
 
 from __future__ import annotations
@@ -42,30 +43,45 @@ class Plan(NamedTuple):
     noise: Tensor
 
 
-def plan(grid: Tensor, process: Process, *, eta: float = 0.0) -> Plan:
-    """Coefficients of every step; eta in [0,1] scales the standard deviation of the added noise (equation 16)."""
+def plan(grid: Tensor, process: Process, *, eta: float = 0.0, sigma_hat: bool = False) -> Plan:
+    """Coefficients of every step; eta in [0,1] scales the standard deviation of the added noise (equation 16).
+
+    sigma_hat: the larger noise of section 5.1, sqrt(1 - alpha_t^2/alpha_s^2) on a VP path, sigma_t sqrt(1 - exp(-2h))
+    on any; x/alpha is then no longer the same on all. None in the step to clean data.
+    """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: {eta!r}, expected a number in [0, 1] (0 is DDIM, 1 is DDPM's small variance)")
     t, s = grids.checked(grid)[:-1], grid[1:]
     h = process.lam(s) - process.lam(t)
     shrink = torch.log1p(eta**2 * torch.expm1(-2 * h)) / 2  # log sqrt(1 - (v/sigma_s)^2)
+    fresh, small = (-torch.expm1(-2 * h)).sqrt(), process.sigma(s)
     return Plan(
         t,
-        process.sigma(s) / process.sigma(t) * shrink.exp(),
+        small / process.sigma(t) * shrink.exp(),
         -process.alpha(s) * torch.expm1(shrink - h),
-        eta * process.sigma(s) * (-torch.expm1(-2 * h)).sqrt(),
+        fresh * (torch.where(small > 0, process.sigma(t), 0.0) if sigma_hat else eta * small),
     )
 
 
-def ddim_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws) -> tuple[Tensor, None]:
+def ddim_step(
+    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, clip: float = 0.0
+) -> tuple[Tensor, None]:
     """Equation 12 with the prediction expressed by the mean."""
-    x_s = torch.mul(x, row.keep).add_(model(x, row.t), alpha=row.pull)
+    mean = model(x, row.t).clamp(-clip, clip) if clip else model(x, row.t)
+    x_s = torch.mul(x, row.keep).add_(mean, alpha=row.pull)
     return (x_s.add_(draws.normal("step", x), alpha=row.noise) if row.noise > 0 else x_s), None
 
 
-def sample(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, eta: float = 0.0) -> Run:
-    """DDIM from grid[0] to grid[-1]. x [B,*D]. eta 0: the official default (main.py)."""
-    return drive(plan(grid, process, eta=eta), ddim_step, model, x, draws=draws, tags=("step",) if eta > 0 else ())
+def sample(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, eta: float = 0.0, sigma_hat: bool = False,
+    clip: float = 0.0,
+) -> Run:  # fmt: skip
+    """DDIM from grid[0] to grid[-1]. x [B,*D]. eta 0: the official default (main.py). clip: of D to [-clip, clip], 0
+    none, as in generalized_steps; ddpm_steps of the code clips to 1."""
+    if not clip >= 0:
+        raise ValueError(f"clip: {clip!r}, expected a number >= 0 (0 does not clip)")
+    rows, tags = plan(grid, process, eta=eta, sigma_hat=sigma_hat), ("step",) if eta > 0 or sigma_hat else ()
+    return drive(rows, partial(ddim_step, clip=clip), model, x, draws=draws, tags=tags)
 
 
 def inversion_plan(grid: Tensor, process: Process) -> Plan:
@@ -151,6 +167,19 @@ PAPER = Paper(
                 Reduction({"eta": 0.0}, "song2020ddim.ddim"),
                 Reduction({"eta": 1.0}, "ho2020ddpm.ancestral"),
             ),
+        ),
+        Sampler(
+            id="song2020ddim.sigma_hat",
+            sample=partial(sample, eta=1.0, sigma_hat=True),
+            grid=uniform_subsequence,
+            consumes="mean",
+            path="discrete-linear",
+            nfe=evaluations,
+            stochastic=True,
+            weak_order=1.0,
+            symmetric=frozenset({"rotation"}),
+            reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),),
+            variant=True,
         ),
         Sampler(
             id="song2020ddim.inversion",
