@@ -1,0 +1,128 @@
+"""Claims about gonzalez2023seeds. The design's numbers on G3 and Gaussian data were known when they were frozen; the
+jobs were not run before."""
+
+import math
+
+from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.claims.ho2020ddpm import g3
+from benchmarks.jobs import Job, job
+from benchmarks.statistics import Interval
+
+DATA3, NOISE3, ERK3 = (f"gonzalez2023seeds.{name}3" for name in ("data", "noise", "erk"))
+EULER_MARUYAMA, SDE_2M = "song2021sde.euler_maruyama", "lu2022dpmsolverpp.sde2m"
+KS = "KS({}) - KS({}), share, mean over 10 seeds of n = 20,000"
+SCALED = "images to a one-dimensional mixture with an exact denoiser; FID to the Kolmogorov-Smirnov distance"
+
+
+def _ks(sentence: str, ours: tuple[str, int], theirs: tuple[str, int], **fields) -> Claim:
+    def judge(evidence: Evidence) -> Interval:
+        return paired_over(evidence, "ks", g3(*ours), g3(*theirs))
+
+    return Claim(
+        key=f"gonzalez2023seeds/{sentence}", evidence="A", metrics=("ks",), judge=judge, scaled=SCALED,
+        jobs=lambda: [*g3(*ours), *g3(*theirs)], **{"transfer": "strong"} | fields,
+    )  # fmt: skip
+
+
+def erk(method: str, **options) -> list[Job]:
+    """256 exact starts of G3 on ve-edm from 80 to .002, 12 steps of the power(7) grid, under each of 10 seeds."""
+    return [
+        job(kind="sample", method=method, target="g3", process="ve-edm", grid="power(7)", steps=12, n=256, shards=10,
+            seed=seed, start="exact", options=options)
+        for seed in range(10)
+    ]  # fmt: skip
+
+
+def _erk_ratio(evidence: Evidence) -> Interval:
+    return paired_over(evidence, "flow_error", erk(f"{ERK3}_official"), erk(ERK3), change=math.log)
+
+
+CLAIMS = (
+    _ks(
+        "a-fifth-of-euler-maruyama-s-evaluations", (DATA3, 8), (EULER_MARUYAMA, 128),
+        says="SEEDS-3 in data prediction with 24 evaluations is at least as good as Euler-Maruyama with 128: the "
+        "abstract's 3 to 5 times faster than earlier solvers of the SDE.",
+        locus="abstract of the paper; claim a of the card",
+        kind="ranking", direction="below",
+        paper_number="KS .0042 at 24 against .0070 at 128 evaluations [derived]",
+        estimand=KS.format("SEEDS-3 at 24", "Euler-Maruyama at 128"),
+    ),
+    _ks(
+        "ties-with-sde-dpm-2m-at-24-evaluations", (DATA3, 8), (SDE_2M, 24),
+        says="At 24 evaluations SEEDS-3 in data prediction and SDE-DPM-Solver++(2M) are as good as each other.",
+        locus="no statement of the paper; claim c of the card leaves it open and expects a tie",
+        kind="limit-equality", direction="within", margin=0.005,
+        paper_number="KS .0042 at 24 against .0042 at 32 evaluations [derived]",
+        estimand=KS.format("SEEDS-3", "SDE-DPM-Solver++(2M)"),
+    ),
+    _ks(
+        "order-3-beats-order-1-at-24-evaluations", (DATA3, 8), ("gonzalez2023seeds.data1", 24),
+        says="At equal cost, 24 evaluations, SEEDS-3 is better than SEEDS-1 in data prediction.",
+        locus="table of the paper's orders [recall]; invariant 3 of the card",
+        kind="ranking", direction="below",
+        paper_number="variance error .0023 at 8 steps of order 3 against -.19 at 24 of order 1 [derived]",
+        estimand=KS.format("SEEDS-3 at 8 steps", "SEEDS-1 at 24 steps"),
+    ),
+    _ks(
+        "the-coded-stage-three-is-worse", (f"{DATA3}_official", 8), (DATA3, 8),
+        says="The code's coefficient of the second stage in SEEDS-3, data prediction, makes it worse: weak order 1.",
+        locus="register 3 of the design",
+        kind="ranking",
+        paper_number="variance error -.22 against .0023 at 8 steps on N(0, .25) [code-run]",
+        estimand=KS.format("as coded", "as derived"),
+    ),
+    _ks(
+        "the-coded-stage-noise-is-worse", (f"{NOISE3}_official", 16), (NOISE3, 16),
+        says="The code's stage noise in SEEDS-3, noise prediction, makes it worse at 16 steps.",
+        locus="register 3 of the design",
+        kind="ranking",
+        paper_number="variance error .049 against .024 at 16 steps on N(0, .25) [code-run]",
+        estimand=KS.format("as coded", "as derived"),
+    ),
+    _ks(
+        "noise-prediction-is-unstable-at-8-steps", (NOISE3, 8), (DATA3, 8),
+        says="At coarse steps in log-SNR the noise form, the code's default, is worse than the data form.",
+        locus="no statement of the paper; invariant 6 of the card sets this limit",
+        kind="negative",
+        paper_number="variance error .26 against .0023 at 8 steps on N(0, .25) [derived]",
+        estimand=KS.format("noise form", "data form"),
+    ),
+    Claim(
+        key="gonzalez2023seeds/the-coded-edm-erk-of-order-3-is-worse",
+        says="The code's deterministic EDM-ERK of order 3 has at least twice the error of the scheme it means.",
+        locus="register 4 of the design",
+        kind="threshold", evidence="A", margin=math.log(2), transfer="strong",
+        scaled="images to a one-dimensional mixture with an exact denoiser",
+        paper_number="the two outputs differ by 3e-2 at 12 steps [code-run]",
+        estimand="log of (RMS error as coded)/(RMS error as derived), mean over 10 seeds of n = 256",
+        jobs=lambda: [*erk(f"{ERK3}_official"), *erk(ERK3)], metrics=("flow_error",), judge=_erk_ratio,
+    ),
+    Claim(
+        key="gonzalez2023seeds/noise-wins-with-many-evaluations",
+        says="With 90 to 300 evaluations of a trained net SEEDS-3 is better than a solver of the flow ODE.",
+        locus="tables of the paper [text]; claim b of the card",
+        kind="ranking", evidence="S", direction="below", transfer="weak",
+        paper_number="CIFAR-10 FID 2.24 of the conditional VP net [text: an early README]",
+        estimand="sliced W1(SEEDS-3) - sliced W1(Heun) at 90 and 300 evaluations on digits",
+        missing="three training seeds of digits-edm (one is pinned); nearest in reach: "
+        "gonzalez2023seeds/a-fifth-of-euler-maruyama-s-evaluations",
+    ),
+    Claim(
+        key="gonzalez2023seeds/edm-seeds-of-order-1-and-2-as-coded",
+        says="EDM-SEEDS of order 1 and 2 sample.",
+        locus="register 4 of the design: as coded order 1 returns its input and order 2 raises [code-run]",
+        kind="threshold", evidence="E",
+        estimand="whether the code's update moves its input",
+        missing="code that runs; nearest in reach: options prediction = edm, order = 1 and 2 of gonzalez2023seeds.edm3, "
+        "which keep N(0, sd^2 I) exactly in one step",
+    ),
+    Claim(
+        key="gonzalez2023seeds/the-loop-s-noise",
+        says="The code's batches are independent and its discrete noise is standardised.",
+        locus="register 12 of the design: the global generator is seeded inside the sampler; thresholding a normal at .5 "
+        "gives mean -.38 and variance .85; the VP range uses beta_d 19.1",
+        kind="threshold", evidence="E",
+        estimand="correlation between batches, and the first two moments of the discrete noise",
+        missing="a sampler here that does so: all noise is drawn by address from one job seed, and is Gaussian",
+    ),
+)
