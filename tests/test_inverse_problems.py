@@ -262,3 +262,19 @@ def test_degraded_digits_are_what_the_problem_measured():
     torch.testing.assert_close(blurred.degraded(blurred.truth[:5], torch.zeros(5, 64, **F64)), expected)
     assert torch.equal(problem.reference.x0, problem.truth[800:])
     assert torch.equal(problem.reference.condition, problem.measurement.picture[800:])
+
+
+def test_gaussian_pictures_have_their_truths_and_reference():
+    problem = targets.named("gaussian-superresolution")
+    gap = problem.y - problem.truth @ problem.matrix.T
+    assert gap.std().item() == pytest.approx(0.2, rel=5 / math.sqrt(2 * gap.numel()))
+    image = problem.truth[:2].reshape(2, 1, 8, 8)
+    torch.testing.assert_close(
+        problem.truth[:2] @ problem.matrix.T, torch.nn.functional.avg_pool2d(image, 2).flatten(1), rtol=0, atol=1e-14
+    )
+    assert torch.equal(problem.reference.x0, problem.truth[300:])
+    assert torch.equal(problem.rows([7, 3]).truth, problem.truth[[7, 3]])
+    assert laws.random_problem(1, 3, 2).reference is None
+    error = (problem.mean_given(problem.y) - problem.truth).square().sum(1)
+    trace = problem.rows([0]).posterior.variances.sum()  # of the posterior covariance, the same for every y
+    assert error.mean().item() == pytest.approx(trace.item(), rel=5 * (error.std() / error.mean() / 20).item())

@@ -142,7 +142,10 @@ def log_gaussian(residual: Tensor, covariance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearGaussian:
-    """Prior: weights [K], means [K,d], covariances [K,d,d]; y = matrix x0 + noise_std z with matrix [m,d]; y [B,m]."""
+    """Prior: weights [K], means [K,d], covariances [K,d,d]; y = matrix x0 + noise_std z with matrix [m,d]; y [B,m].
+
+    truth [B,d]: what was measured, where it is known, for the metrics and for methods that are tuned on a few pairs.
+    """
 
     name: str
     weights: Tensor
@@ -151,6 +154,7 @@ class LinearGaussian:
     matrix: Tensor
     noise_std: float
     y: Tensor
+    truth: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -161,7 +165,13 @@ class LinearGaussian:
         return Measurement(Matrix(self.matrix, self.shape), self.y, self.noise_std)
 
     def rows(self, index: Rows) -> LinearGaussian:
-        return replace(self, y=self.y[torch.as_tensor(index)])
+        index = torch.as_tensor(index)
+        return replace(self, y=self.y[index], truth=None if self.truth is None else self.truth[index])
+
+    @property
+    def reference(self) -> Pairs | None:
+        """The last truths and what was seen of them."""
+        return None if self.truth is None else Pairs(self.truth[-REFERENCE:], self.y[-REFERENCE:])
 
     @cached_property
     def prior(self) -> Any:
@@ -399,6 +409,26 @@ def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
     return AtomProblem("digits-inpainting", prior, Measurement(Mask(keep), y, noise_std), truth)
 
 
+def gaussian_superresolution(noise_std: float = 0.2) -> LinearGaussian:
+    """digits-superresolution for the Gaussian of the training digits' mean and covariance, truths drawn from it."""
+    images = digits("train")[0].flatten(1)
+    prior = gaussian(images.mean(0), torch.cov(images.T), "digits-gaussian")
+    halves = torch.eye(4, dtype=torch.float64).repeat_interleave(2, 1) / 2
+    matrix, draws = torch.kron(halves, halves), Philox(MEASUREMENT_SEED, 400)
+    truth = prior.sample(draws, torch.empty(400, 64, dtype=torch.float64))
+    noise = draws.normal("gaussian-superresolution", torch.empty(400, 16, dtype=torch.float64))
+    return LinearGaussian(
+        name="gaussian-superresolution",
+        weights=torch.ones(1, dtype=torch.float64),
+        means=prior.mu[None],
+        covariances=torch.cov(images.T)[None],
+        matrix=matrix,
+        noise_std=noise_std,
+        y=truth @ matrix.T + noise_std * noise,
+        truth=truth,
+    )
+
+
 def _measured_digits(
     name: str, matrix: Tensor, picture: tuple[int, ...], noise_std: float, believed: float | None = None
 ) -> AtomProblem:
@@ -440,4 +470,5 @@ NAMED: dict[str, Callable[[], Any]] = {
     "digits-superresolution": digits_superresolution,
     "digits-superresolution-flawed": digits_superresolution_flawed,
     "digits-blurred": digits_blurred,
+    "gaussian-superresolution": gaussian_superresolution,
 }
