@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.statistics import LEVEL, Better, Interval
 from reference_impls.core.draws import Philox
 
-Scores = dict[str, Interval | float]
+Scores = dict[str, Interval | float | list[float]]  # a list has a number for each shard: no cell of a table
 Shards = Sequence[Tensor]
 
 TRAITS = {  # what a job can say of itself; a metric's `needs` come from here

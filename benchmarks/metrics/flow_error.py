@@ -27,8 +27,14 @@ def errors(samples: Shards, ends: Shards) -> Tensor:
 
 
 def flow_error(samples: Shards, context: Context) -> Scores:
+    """Over all samples, the largest, and of each shard alone: from these an order has its interval."""
     error = errors(samples, context.ends)
-    return {"flow_error": error.square().mean().sqrt().item(), "flow_error_max": error.max().item()}
+    shards = error.split([shard.shape[0] for shard in samples])
+    return {
+        "flow_error": error.square().mean().sqrt().item(),
+        "flow_error_max": error.max().item(),
+        "flow_error_by_shard": [shard.square().mean().sqrt().item() for shard in shards],
+    }
 
 
 def flow_error_median(samples: Shards, context: Context) -> Scores:

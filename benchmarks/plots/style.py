@@ -50,27 +50,35 @@ class Look(NamedTuple):
 
 
 def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
-    """label -> look: colour by the paper's place among all, marker and dashes by the method's place in its paper.
+    """label -> look: colour by the paper's place among all, marker and dashes the first that the colour has left.
 
     ids: of the catalogue; labels: of the records (a method id, then options, which hollow the marker). So a method
-    looks the same on every page of one catalogue, and methods of one paper are recognised as such.
+    looks the same on every page of one catalogue, and methods of one paper are recognised as such. A colour has
+    MARKERS x DASHES looks; beyond that they repeat.
     """
     labels = sorted(set(labels))
     known = sorted({*ids, *(label.split(" ", 1)[0] for label in labels)})
     papers = sorted({id.split(".", 1)[0] for id in known})
+    own = {id: _first_free(id, papers, known) for id in known}
     found = {}
     for label in labels:
         id = label.split(" ", 1)[0]
-        place = papers.index(id.split(".", 1)[0])
-        mates = [other for other in known if other.split(".", 1)[0] == id.split(".", 1)[0]]
+        colour, marker, dashes = own[id]
         variants = [other for other in labels if other.split(" ", 1)[0] == id and other != id]
         variant = variants.index(label) + 1 if label in variants else 0
-        own = mates.index(id)
-        marker = MARKERS[(place + 2 * own) % len(MARKERS)]
-        found[label] = Look(
-            SERIES_MARK[place % len(SERIES_MARK)], marker, DASHES[(own + variant) % len(DASHES)], variant == 0
-        )
+        look = MARKERS[marker], DASHES[(dashes + variant) % len(DASHES)], variant == 0
+        found[label] = Look(SERIES_MARK[colour], *look)
     return found
+
+
+def _first_free(id: str, papers: list[str], known: list[str]) -> tuple[int, int, int]:
+    """(colour, marker, dashes) by place: a paper takes every len(SERIES_MARK)-th colour, its methods walk on through
+    the looks of that colour from where the papers before it stopped."""
+    key = id.split(".", 1)[0]
+    colour = papers.index(key) % len(SERIES_MARK)
+    sharing = set(papers[colour :: len(SERIES_MARK)])
+    place = [other for other in known if other.split(".", 1)[0] in sharing].index(id)
+    return colour, place % len(MARKERS), (place // len(MARKERS)) % len(DASHES)
 
 
 def contrast(a: str, b: str) -> float:

@@ -87,7 +87,7 @@ class Inputs:
     def frame(self) -> pd.DataFrame:
         from benchmarks.tables.cells import cells
 
-        adaptive = frozenset(card.id for card in self.samplers.values() if card.nfe is None)
+        adaptive = frozenset(card.id for card in self.methods.values() if card.nfe is None)
         return cells(self.records, adaptive=adaptive, declared=self.declared_nfe)
 
     @cached_property
@@ -112,6 +112,13 @@ class Inputs:
         return catalogue.papers()
 
     @cached_property
+    def methods(self) -> Mapping[str, Any]:
+        """Cards of the catalogue and of the other libraries that are installed."""
+        from benchmarks import peers
+
+        return {**self.samplers, **peers.samplers()}
+
+    @cached_property
     def samplers(self) -> Mapping[str, Any]:
         return {sampler.id: sampler for paper in self.papers.values() for sampler in paper.samplers}
 
@@ -119,7 +126,7 @@ class Inputs:
         """NFE that the card declares for a job's grid: where a failed job belongs in a table. None if it cannot say."""
         from benchmarks import problems
 
-        card = self.samplers.get(job.method)
+        card = self.methods.get(job.method)
         if job.kind != "sample" or card is None or card.nfe is None:
             return None
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.plots import figures, style
-from benchmarks.report import overview, papers, results
+from benchmarks.report import overview, papers, referee, results, solvers
 from benchmarks.report.blocks import Section
 from benchmarks.report.panels import Panels
 from benchmarks.tables.table import interval
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SECTIONS = (  # after the summary, which tells how long these took
     overview.claims, results.precision, results.quality, results.speed, results.tokens, results.control,
-    results.inverse, results.same_noise, overview.laws, overview.provenance, overview.missing,
+    results.inverse, results.same_noise, referee.verdicts, referee.overhead, overview.laws, overview.provenance,
+    overview.missing,
 )  # fmt: skip
 FOLDER = Path(__file__).parent / "templates"
 
@@ -59,7 +60,7 @@ class Pages:
     def __init__(self, inputs: Inputs, digest: str):
         self.inputs, self.digest = inputs, digest
         frame = inputs.frame
-        self.looks = style.looks(inputs.samplers, {*frame.label, *frame.series})
+        self.looks = style.looks(inputs.methods, {*frame.label, *frame.series})
         self.panels = Panels(inputs, self.looks)
         self.failures = overview.failed(self.panels)
         self.shown = [section(self.panels) for section in SECTIONS]
@@ -84,6 +85,26 @@ class Pages:
             pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
                 **shared, title=f"{key} - trilemma", sections=papers.page(paper, self.panels), keys={}, paper=paper
             )
+        return pages | self.shelf(made, shared)
+
+    def shelf(self, made: Environment, shared: dict) -> dict[str, str]:
+        """A page for each target of the solver shelf."""
+        inputs, committed = solvers.inputs_of(self.inputs)
+        if not inputs.records:
+            return {}
+        looks = style.looks(inputs.methods, {*inputs.frame.label, *inputs.frame.series})
+        said = solvers.when(inputs) if committed else ""
+        shelves = solvers.shelves(Panels(inputs, looks))
+        names = {shelf.target: f"solvers-{slug(shelf.target)}.html" for shelf in shelves}
+        pages = {}
+        for shelf in shelves:
+            sections = shelf.sections()
+            labels = sorted(_labels(sections))
+            keys = {label: figures.key(label, looks[label], slug("key", label)) for label in labels}
+            pages[names[shelf.target]] = made.get_template("solvers.html.j2").render(
+                **shared, title=f"{shelf.target} - trilemma", sections=sections, keys=keys, target=shelf.target,
+                pages=names, said=said,
+            )  # fmt: skip
         return pages
 
 

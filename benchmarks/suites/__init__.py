@@ -14,6 +14,7 @@
     nfe = [5, 10]                       # the most steps within each budget; or steps = [..]
     adaptive = [{ rtol = 1e-3, atol = 1e-3 }]            # options of methods whose NFE is not the grid's
     aids = ["condition"]                # what methods are given: by default what makes the target a problem, no label
+    each_paper = 2                      # of every paper only so many of these, in the order of its card; default all
     peers = false                       # true: other libraries' samplers with these traits as well; "only": only they
     laws = ["*"], shapes = ["64x2"]     # of the kinds "law" and "overhead", which have no targets
     n = 256, shards = 1, seed = 0, seeds = [..], dtype, net_dtype, start, options = [{ }], metrics = [..]
@@ -53,6 +54,7 @@ class Select(BaseModel):
     kind: Literal["sample", "timing", "likelihood", "overhead", "law"] = "sample"
     methods: dict[str, Any] | list[str] = {}
     targets: list[str] = []
+    each_paper: int | None = None
     peers: bool | Literal["only"] = False
     laws: list[str] = ["*"]
     shapes: list[str] = []
@@ -203,7 +205,13 @@ def chosen_methods(select: Select) -> list[Any]:
     known = catalogue.likelihoods() if select.kind == "likelihood" else catalogue.samplers()
     if select.peers:
         known = {**({} if select.peers == "only" else known), **peers.samplers()}
-    return [card for _, card in sorted(known.items()) if matches(card, select.methods)]
+    found = [card for card in known.values() if matches(card, select.methods)]
+    if select.each_paper is not None:
+        by_paper: dict[str, list[Any]] = {}
+        for card in found:
+            by_paper.setdefault(card.id.split(".", 1)[0], []).append(card)
+        found = [card for cards in by_paper.values() for card in cards[: select.each_paper]]
+    return sorted(found, key=lambda card: card.id)
 
 
 def chosen_models(select: Select) -> list[str]:
