@@ -1,0 +1,161 @@
+"""Claims about jiang2025sada. Margins, jobs and directions were set before running."""
+
+import math
+
+from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.jobs import Job, job
+from benchmarks.statistics import Interval, t_interval
+
+CODE, PAPER, REUSE, OFFICIAL, FLOW = (
+    f"jiang2025sada.{form}" for form in ("sada", "paper", "reuse", "official", "flow")
+)
+BASE, EULER = "lu2022dpmsolverpp.2m", "lipman2022fm.euler"
+SEEDS = range(10)
+FEWER = range(20, 51, 3)
+
+
+def product(
+    method: str, steps: int = 50, process: str = "discrete-linear[0.001,1]", n: int = 64, **options
+) -> list[Job]:
+    """Samples of product-64d, whose flow is known, from exact starts on the even time grid, for each of 10 seeds."""
+    return [
+        job(kind="sample", method=method, target="product-64d", process=process, grid="t", steps=steps, n=n, seed=seed,
+            start="exact", options=options)
+        for seed in SEEDS
+    ]  # fmt: skip
+
+
+def straight(method: str, steps: int = 50) -> list[Job]:
+    return product(method, steps, "condot[0.02,1]")
+
+
+def _at_equal_cost(skipping, plain):
+    """log error ratio per seed against the plain solver with at least as many evaluations (the next of FEWER)."""
+
+    def judge(evidence: Evidence) -> Interval:
+        gaps = []
+        for seed, each in enumerate(skipping()):
+            steps = min(s for s in FEWER if s >= evidence.number(each, "nfe"))
+            errors = [evidence.number(found, "flow_error") for found in (each, plain(steps)[seed])]
+            gaps.append(math.log(errors[0] / errors[1]))
+        return t_interval(gaps, evidence.level, n=64, over="seeds")
+
+    return judge
+
+
+def _of_equal_cost(sentence: str, skipping, plain, says: str, **fields) -> Claim:
+    return Claim(
+        key=f"jiang2025sada/{sentence}", says=says, kind="ranking", evidence="A", direction="below",
+        scaled="LPIPS and PSNR against the 50-step image to the RMS error against the exact flow, 64 dimensions",
+        transfer="weak",
+        estimand="log of (RMS error with skips)/(that of the plain solver at as many evaluations or up to 2 more), mean "
+        "over 10 seeds of n = 64",
+        jobs=lambda: [*skipping(), *(each for steps in FEWER for each in plain(steps))],
+        metrics=("flow_error",),
+        judge=lambda evidence: _at_equal_cost(skipping, plain)(evidence), **fields,
+    )  # fmt: skip
+
+
+def _plain(steps: int) -> list[Job]:
+    return product(BASE, steps, lower_order_final=False)
+
+
+def _alone(method: str) -> list[Job]:
+    return product(method, n=1)
+
+
+def _spread(evidence: Evidence) -> float:
+    calls = [evidence.number(each, "nfe") for each in _alone(PAPER)]
+    return max(calls) - min(calls)
+
+
+def _coupling(evidence: Evidence) -> float:
+    """Largest change of a job's error when the criterion is one mean over its 64 samples."""
+    pairs = zip(product(CODE), product(OFFICIAL), strict=True)
+    return max(abs(evidence.number(a, "flow_error") - evidence.number(b, "flow_error")) for a, b in pairs)
+
+
+LOCUS = "table 1 of the paper [text]; claim a of the card"
+
+CLAIMS = (
+    _of_equal_cost(
+        "as-coded-skips-beat-fewer-steps", lambda: product(CODE), _plain,
+        "At equal evaluations 50 steps with the published skips (code weights, Lagrange) err less than fewer steps of "
+        "DPM-Solver++(2M).",
+        locus=LOCUS, paper_number="SD-2: 1.80x at LPIPS .094 [text]",
+    ),
+    _of_equal_cost(
+        "skips-by-the-paper-s-weights-beat-fewer-steps", lambda: product(PAPER), _plain,
+        "At equal evaluations 50 steps with skips by the paper's weights and stride err less than fewer steps of "
+        "DPM-Solver++(2M).",
+        locus=LOCUS, paper_number="SD-2: 1.80x at LPIPS .094 [text]",
+    ),
+    _of_equal_cost(
+        "reused-noise-beats-fewer-steps", lambda: product(REUSE), _plain,
+        "At equal evaluations 50 steps whose skipped calls reuse the last noise with the solver's own state err less "
+        "than fewer steps of DPM-Solver++(2M).",
+        locus="invariant 6 and claim a of the card", paper_number="none",
+    ),
+    _of_equal_cost(
+        "flow-skips-beat-fewer-steps", lambda: straight(FLOW), lambda steps: straight(EULER, steps),
+        "At equal evaluations 50 Euler steps with the published skips err less than fewer Euler steps on condot.",
+        locus=LOCUS, paper_number="Flux: 2.02x at LPIPS .060 [text]",
+    ),
+    Claim(
+        key="jiang2025sada/the-paper-s-weights-err-less-than-the-code-s",
+        says="Extrapolating with the paper's weights and the sampler's stride errs less than as coded, skips by the same "
+        "kind of test.",
+        locus="criterion of the paper [text] against sada/solver.py; invariants 1, 2 of the card",
+        kind="ranking",
+        evidence="A",
+        direction="below",
+        paper_number="x0 of a skipped step off by 1e-4 to 7e-4 against .006 to .045 on a point mass [derived]",
+        scaled="nothing but the target",
+        transfer="strong",
+        estimand="log of (RMS error with the paper's weights)/(the code's), 50 steps, no Lagrange, 10 seeds of n = 64",
+        jobs=lambda: [*product(PAPER), *product(CODE, lag_terms=0)],
+        metrics=("flow_error",),
+        judge=lambda evidence: paired_over(
+            evidence, "flow_error", product(PAPER), product(CODE, lag_terms=0), change=math.log
+        ),
+    ),
+    Claim(
+        key="jiang2025sada/samples-have-paths-of-their-own",
+        says="Different samples skip different numbers of calls when the test is made per sample.",
+        locus="the paper's motivation [text]; claim b of the card",
+        kind="threshold",
+        evidence="E",
+        margin=0.5,
+        paper_number="none",
+        scaled="nothing but the target",
+        transfer="strong",
+        estimand="largest minus smallest number of calls among 10 single samples, 50 steps",
+        jobs=lambda: _alone(PAPER),
+        judge=_spread,
+    ),
+    Claim(
+        key="jiang2025sada/the-coded-test-couples-the-batch",
+        says="With the code's mean over the batch a sample depends on the samples beside it.",
+        locus="momentum.mean() in sada/solver.py; pitfalls of the card",
+        kind="negative",
+        evidence="E",
+        margin=1e-9,
+        paper_number="none",
+        scaled="nothing but the target",
+        transfer="exact",
+        estimand="largest change of the RMS error over 10 seeds of n = 64 when the test is one mean over the batch",
+        jobs=lambda: [*product(CODE), *product(OFFICIAL)],
+        metrics=("flow_error",),
+        judge=_coupling,
+    ),
+    Claim(
+        key="jiang2025sada/speeds-up-large-models",
+        says="SADA makes SD-2, SDXL and Flux 1.8 to 2 times faster at LPIPS below .1, token pruning included.",
+        locus="table 1 of the paper [text]",
+        kind="ratio",
+        evidence="A",
+        paper_number="1.80x, 1.86x, 2.02x [text]",
+        estimand="seconds",
+        missing="text-to-image networks; nearest: as-coded-skips-beat-fewer-steps",
+    ),
+)  # fmt: skip
