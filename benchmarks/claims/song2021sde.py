@@ -200,6 +200,7 @@ CLAIMS = (
         kind="invariance",
         evidence="E",
         direction="within",
+        margin=1e-9,
         estimand="difference of the unknown pixels with and without noise removal",
         missing="no target hands a guide to a method; exact in the tests of this paper; in reach: the batch claims",
     ),
