@@ -339,7 +339,7 @@ def _card(name: str, prediction: str, stages: int, *, options: dict | None = Non
     )  # fmt: skip
 
 
-DDIM = "song2020ddim.ddim"
+DDIM, FLOW = "song2020ddim.ddim", {"eta": 0.0}
 
 PAPER = Paper(
     key="gonzalez2023seeds",
@@ -350,15 +350,19 @@ PAPER = Paper(
     code="nfsrules/SEEDS",
     licence="CC BY-NC-SA 4.0",
     samplers=(
-        _card("data3", "data", 3, weak_order=2.0),
-        _card("data2", "data", 2, weak_order=2.0, variant=True),
+        _card("data3", "data", 3, weak_order=2.0, reduces=(Reduction(FLOW, "lu2022dpmsolverpp.3s"),)),
+        _card("data2", "data", 2, weak_order=2.0, variant=True, reduces=(Reduction(FLOW, "lu2022dpmsolverpp.2s"),)),
         _card(
             "data1", "data", 1, weak_order=1.0, variant=True,
-            reduces=(Reduction({}, "song2020ddim.stochastic"), Reduction({"eta": 0.0}, DDIM)),
+            reduces=(Reduction({}, "song2020ddim.stochastic"), Reduction(FLOW, DDIM)),
         ),
         _card(
             "noise3", "noise", 3, weak_order=2.0, variant=True,
-            reduces=(Reduction({"eta": 0.0, "order": 1}, DDIM),),
+            reduces=(  # noise forms amplify rounding by alpha_s/alpha_t, 152 on vp-linear
+                Reduction(FLOW, "lu2022dpmsolver.singlestep3", tolerance=1e-10),
+                Reduction(FLOW | {"order": 2}, "lu2022dpmsolver.singlestep2", tolerance=1e-10),
+                Reduction({"order": 1}, "lu2022dpmsolverpp.sde1_eps", tolerance=1e-10),
+            ),
         ),
         _card("edm3", "edm", 3, weak_order=2.0, exact_options={"sigma_data": 1.0}, exact_on=frozenset({"standard"})),
         _card("erk3", "edm", 3, options={"eta": 0.0}, order=3.0),

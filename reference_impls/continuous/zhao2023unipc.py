@@ -244,7 +244,7 @@ def _card(name: str, observed: float | None, *, reduces: tuple[Reduction, ...] =
     )  # fmt: skip
 
 
-DDIM, TWO_M = "song2020ddim.ddim", "lu2022dpmsolverpp.2m"
+DDIM, DPMPP = "song2020ddim.ddim", "lu2022dpmsolverpp"
 FULL = dict(lower_order_final=False)
 
 PAPER = Paper(
@@ -261,10 +261,13 @@ PAPER = Paper(
         _card("unipc2_full", 3.0, order=2, variant="bh2", **FULL),
         _card("unipc1", 2.0, order=1, variant="bh2"),
         _card("unipc3_noise", 2.0, prediction="noise"),
-        _card("unip3", 2.0, corrector=False),
+        _card("unip3", 2.0, corrector=False, reduces=(Reduction(FULL | {"variant": "bh2"}, f"{DPMPP}.3m", FULL),)),
         _card(
             "unip2", 2.0, order=2, variant="bh2", corrector=False,
-            reduces=(Reduction(FULL, TWO_M, FULL),),
+            reduces=(
+                Reduction(FULL, f"{DPMPP}.2m", FULL), Reduction(FULL | {"variant": "vary"}, f"{DPMPP}.2m_taylor", FULL),
+                Reduction(FULL | {"prediction": "noise"}, "lu2022dpmsolver.2m", FULL, tolerance=1e-10),
+            ),
         ),
         _card("unipc3_vary_official", 1.0, variant="vary_official", **FULL),
     ),
