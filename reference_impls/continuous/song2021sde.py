@@ -14,7 +14,7 @@ Step        With s = (alpha_t D - x)/sigma_t^2, a = alpha_t/alpha_s, b = sigma_t
             Langevin           x <- x + d s + sqrt(2 d) z at t, before the predictor, d = 2 (a r |z|/|s|)^2 [alg. 4, 5]
             flow = True halves the score's factor and drops the noise. Probability flow: dx/dt = f x - g^2 s/2 with
             Dormand-Prince, a step size for each row. denoise: the last predictor's mean. Known pixels become
-            alpha y + sigma z after every move; guided() adds grad log p(y|x_t) to the score.  [sec. 4, 5]
+            alpha y + sigma z before and after the predictor; guided() adds grad log p(y|x_t) to the score.  [sec. 4, 5]
             log p(x_0) = log prior(x_T) + int div u dt, div exact or v^T (du/dx) v with one v.               [eq. 39]
 Cost        NFE = steps (M + 1) with M corrections; flow: as the solver needs. Predictors: weak order 1; with flow,
             order 1. The corrector's bias does not vanish with the steps: on variance v it settles at v/(1 - d/(2v)).
@@ -25,13 +25,13 @@ Differs     shipped = True is the code: the times are 1 .. eps in N - 1 interval
             as 1/N (our grid adds the end 0), so that N lengths overshoot the span; its beta_i, sigma_i have i =
             floor(t (N-1)), a neighbour of the nearest one (nearest = True); |z|, |s| are means over the batch, so that
             a sample depends on its batch (the paper has this for large batches [recall]; per row, |z|/|s| has no
-            variance in one dimension). In float32 the floor itself slips at small eps. VP needs N > 20, there
-            beta_N < 1. Its Euler-Maruyama raises with probability_flow, its correctors on sub-VP (no .alphas), its
-            ancestral one knows no sub-VP: refused here. Its inpainter puts known pixels at the level of t also after
-            the predictor has left for s, starts from clean known pixels and builds the denoised image from the noised
-            one, so that unknown pixels keep their noise: kept by shipped only; its colouriser also zeroes the first
-            colour, not the grey, of the first noise. Its ODE solver has one step size for the whole batch, and its
-            denoising of the ODE's end is a step of the chain with beta_0, not the mean. It counts N (M + 1)
+            variance in one dimension). VP needs N > 20, there beta_N < 1. Its Euler-Maruyama raises with
+            probability_flow, its correctors on sub-VP (no .alphas), its ancestral one knows no sub-VP: refused here.
+            Its inpainter puts known pixels at the level of t also after the predictor has left for s, starts from clean
+            known pixels and builds the denoised image from the noised one, so that unknown pixels keep their noise:
+            kept by shipped only. Its colouriser rounds the basis to seven digits and zeroes the first colour, not the
+            grey, of the first noise: not followed. Its ODE solver has one step size for the whole batch, and its
+            denoising of the ODE's end is a step of the chain with beta_0 ("chain"), not the mean. It counts N (M + 1)
             evaluations also without corrector. Its VE data are taken as smoothed by sigma(0), as ours.
 """
 
@@ -238,11 +238,11 @@ def predictor_corrector_step(
     x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, corrector: str, corrections: int, snr: float,
     known: Known | None,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Corrections at t, then the predictor to s; known coordinates are put back after each."""
+    """Corrections at t, then the predictor to s; known coordinates are put back before it and after."""
     for k in range(corrections):
         here = draws.at(k) if k else draws  # the same address as at(0), and drawn ahead
         x = corrected(x, row, model=model, draws=here, corrector=corrector, snr=snr)
-        x = replaced(x, known, row.alpha, row.sigma, "known corrected", here)
+    x = replaced(x, known, row.alpha, row.sigma, "known corrected", draws)
     if row.pull != 0:
         x = torch.mul(x, row.keep).add_(model(x, row.t), alpha=row.pull)
         if row.noise > 0:
