@@ -178,7 +178,7 @@ def test_third_order_with_exact_starts():
 
 
 def test_fast_spends_what_the_paper_says():
-    """Appendix D.3 by the card's examples; the grid divides each step evenly in lam."""
+    """DPM-Solver-fast by the card's examples; the grid divides each step evenly in lam."""
     lists = {10: [3, 3, 3, 1], 11: [3, 3, 3, 2], 12: [3, 3, 3, 2, 1], 15: [3, 3, 3, 3, 2, 1], 1: [1], 2: [2], 3: [2, 1]}
     assert {steps: dpm.fast_orders(steps) for steps in lists} == lists
     assert dpm.fast_orders(7, 2) == [2, 2, 2, 1] and dpm.fast_orders(4, 1) == [1] * 4
@@ -250,6 +250,14 @@ def test_a_step_to_clean_data_is_the_mean(name):
     assert other.nfe == card.nfe(grid[:-1]) + 1 == run.nfe
     if "single" in name:
         torch.testing.assert_close(other.x, run.x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["singlestep2", "singlestep3", "fast"])
+def test_cost_of_the_interval_to_zero_where_noise_remains(name):
+    """On cosine sigma(0) > 0; the declared cost reads the grid alone, so the interval to t = 0 has order 1 there too."""
+    path, card = process.named("cosine"), SAMPLERS[name]
+    grid, x = torch.linspace(0.9, 0, 6, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    assert card.sample(exact_model(path), x, grid, process=path, draws=Silence()).nfe == card.nfe(grid)
 
 
 def test_denoise_to_zero_adds_the_mean_at_the_end():

@@ -286,6 +286,15 @@ def test_a_step_to_clean_data_is_the_mean(name):
     assert run.nfe == len(seen) == card.nfe(grid)
 
 
+@pytest.mark.parametrize("name", ["2s", "3s", "sde2s"])
+def test_cost_of_the_interval_to_zero_where_noise_remains(name):
+    """On cosine sigma(0) > 0; the declared cost reads the grid alone, so the interval to t = 0 has order 1 there too."""
+    path, card = process.named("cosine"), SAMPLERS[name]
+    grid, x = torch.linspace(0.9, 0, 6, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    run = card.sample(exact_model(path), x, grid, process=path, draws=Philox(0, 1))
+    assert run.nfe == card.nfe(grid) and torch.isfinite(run.x).all()
+
+
 def test_denoise_to_zero_adds_the_mean_at_the_end():
     grid, x = grids.uniform_lam(6, VP), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
     for name in ("2m", "3s", "2m_thresholded"):

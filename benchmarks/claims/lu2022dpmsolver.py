@@ -81,13 +81,13 @@ CLAIMS = (
     order(
         "singlestep-three-is-third-order", DPM3, (64, 256),
         says="DPM-Solver-3 converges with order 3.",
-        locus="theorem 3.2 of the paper; claim c of the card", margin=2.85,
+        locus="theorem 3.2 of the paper [recall]; claim c of the card", margin=2.85,
         paper_number="2.98 on G3 [derived]; the paper proves order 3",
     ),
     order(
         "fast-is-second-order-where-it-ends-in-order-one", "lu2022dpmsolver.fast", (192, 768), "own",
         says="DPM-Solver-fast converges with order 2, not 3, where its evaluations divide by 3: its last step costs one.",
-        locus="no statement of the paper, whose appendix D.3 defines the tail; invariant 1 of the card",
+        locus="no statement of the paper, whose appendix defines the tail; invariant 1 of the card",
         direction="below", margin=2.3, paper_number="2.00 on G3 [derived]",
     ),
     order(
@@ -101,7 +101,7 @@ CLAIMS = (
         partial(g3, "lu2022dpmsolver.adaptive3_shared", 1, grid="lam", rtol=1e-3, atol=1.56e-4),
         partial(g3, "lu2022dpmsolver.adaptive2_shared", 1, grid="lam", rtol=1e-3, atol=1.56e-4), name="nfe",
         says="At the relative tolerance 1e-3 the adaptive pair 2-3 needs fewer evaluations than the pair 1-2.",
-        locus="appendix C of the paper [recall]; claim d of the card", kind="ratio", direction="below",
+        locus="appendix of the paper [recall]; claim d of the card", kind="ratio", direction="below",
         paper_number="G3: 117 against 156 [derived, other starts]",
         scaled="images to a one-dimensional mixture", transfer="strong",
         estimand="log of (evaluations of the pair 2-3)/(of the pair 1-2), mean over 10 seeds of n = 256",

@@ -14,9 +14,9 @@ Step        x_s = (alpha_s/alpha_t) x_t - alpha_s int exp(-l) e_l dl over lam_t.
                    f_1 e_t + f_2 (e_2 - e_t)/r2 ("dpm") or f_1 e_t + f_2 E' + f_3 E'' ("taylor"), E' and E'' the
                    derivatives of the parabola through the three
             2M, 3M the same with the predictions of the intervals before (the repository's; memory: two of them)
-            fast   orders 3, .., 3 and a tail that spends exactly NFE evaluations                      [appendix D.3]
+            fast   orders 3, .., 3 and a tail that spends exactly NFE evaluations                  [appendix; recall]
             12, 23 adaptive pairs: E = rms((high - low)/max(atol, rtol max(|low|, |low before|))); accepted if
-                   E <= 1; h becomes .9 h E^(-1/p).                                                     [appendix C]
+                   E <= 1; h becomes .9 h E^(-1/p).                                               [appendix; recall]
             An interval that ends at clean data has order 1 and lands on D.
 Cost        NFE = order x steps (singlestep), steps (2M, 3M, fast), metered (adaptive); one less for each stage that an
             interval to clean data leaves out; denoise_to_zero adds one. Orders as named; "fast" has order 3 where
@@ -209,7 +209,7 @@ def sample(
 
 
 def fast_orders(evaluations: int, order: int = 3) -> list[int]:
-    """Orders of the steps that spend exactly these evaluations (appendix D.3; the code's "singlestep")."""
+    """Orders of the steps that spend exactly these evaluations (DPM-Solver-fast; the code's "singlestep")."""
     if order < 3:
         return [order] * (evaluations // order) + [1] * (evaluations % order)
     threes, rest = divmod(evaluations, 3)
@@ -232,7 +232,7 @@ def sample_fast(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 3, form: Form = "dpm",
     denoise_to_zero: bool = False,
 ) -> Run:  # fmt: skip
-    """DPM-Solver-fast: the grid has one interval for each evaluation. x [B,*D]. Default: appendix D.3."""
+    """DPM-Solver-fast: the grid has one interval for each evaluation. x [B,*D]. Default: that of the paper."""
     rows = fast_plan(grid, process, order=order, form=form)
     return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero)
 

@@ -16,7 +16,7 @@ Step        h = lam_s - lam_t, H = (1 + eta) h, f_k = alpha_s H phi_k(-H), z a u
             anew. predicts = "eps": the multistep forms with e instead of D, f_k = -(1 + eta) sigma_s h phi_k(h),
             (alpha_s/alpha_t) x_t in front and sigma_s sqrt(eta (e^(2h) - 1)) z behind.
             threshold: D is clipped to [-q, q] and divided by q, the quantile of |D| in its sample, at least the bound.
-            Memory: the last two D. A step to sigma_s = 0 lands on D.                                        [sec. 4.3]
+            Memory: the last two D. A step to sigma_s = 0 lands on D.
 Cost        NFE = steps (multistep), 2 or 3 a step (singlestep), 1 for a step to clean data; denoise_to_zero adds one.
             Order 2, 3S order 3; 3M is held to order 2 by its start-up. Weak order 1 (SDE-1), 2 (SDE-2M, -3M, 2S-SDE).
 Exact when  point mass, any step, in law for the SDE forms in D; every path with the same rho gives the same x/alpha;
