@@ -288,7 +288,7 @@ def test_a_step_to_clean_data_is_the_mean(name):
 
 @pytest.mark.parametrize("name", ["2s", "3s", "sde2s"])
 def test_cost_of_the_interval_to_zero_where_noise_remains(name):
-    """On cosine sigma(0) > 0; the declared cost reads the grid alone, so the interval to t = 0 has order 1 there too."""
+    """On cosine sigma(0) > 0; the declared cost reads the grid alone: the interval to t = 0 has order 1 too."""
     path, card = process.named("cosine"), SAMPLERS[name]
     grid, x = torch.linspace(0.9, 0, 6, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     run = card.sample(exact_model(path), x, grid, process=path, draws=Philox(0, 1))
