@@ -298,6 +298,7 @@ def test_times_are_uniform_in_the_angle_of_the_cosine_path():
     u = torch.linspace(0, 1, 9, dtype=torch.float64)
     angle = torch.atan(path.rho(cfg.uniform_times(u, path)))
     torch.testing.assert_close(angle.diff(), angle.diff().mean().expand(8), rtol=1e-9, atol=0)
+    assert cfg.uniform_times(u, path)[[0, -1]].tolist() == [path.t_min, path.t_max]
 
 
 # refusals

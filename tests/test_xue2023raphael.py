@@ -130,6 +130,19 @@ def test_the_nearest_level_is_a_partition_into_equal_lengths_of_lam():
         assert raphael.chosen(gate(inside)).tolist() == [k] * 3
 
 
+@pytest.mark.parametrize("name", ["condot", "discrete-linear"])
+def test_levels_without_an_end_are_grouped_too(name):
+    """lam is infinite at t_max of condot, at t_min of both here: all times have their expert, in order."""
+    path = process.named(name).between(0.0, 1.0)
+    centres = raphael.level_centres(6, path)
+    assert torch.isfinite(centres).all() and (centres.diff() > 0).all()
+    choice = raphael.chosen(raphael.nearest_level(centres, path)(torch.linspace(1, 0, 1001, dtype=torch.float64)))
+    assert choice[0] == 0 and choice[-1] == 5 and (choice.diff() >= 0).all() and choice.unique().numel() == 6
+    grid, x = torch.tensor([1.0, 0.6, 0.2, 0.0], dtype=torch.float64), normals(3, 1)
+    found = raphael.sample(exact_model(path), x, grid, process=path, draws=Silence(), frozen=True).x
+    assert torch.isfinite(found).all()
+
+
 def test_equal_experts_are_one_and_a_row_goes_to_one_expert():
     model, x = exact_model(VP), normals(30, 1)
     centres, seen = raphael.level_centres(5, VP), []
@@ -172,9 +185,6 @@ def test_bad_input_is_refused_before_anything_is_evaluated():
     x, grid = normals(3, 1), grids.uniform_t(3, VP)
     with pytest.raises(ValueError, match="^experts: 0, expected an integer >= 1"):
         sample(model, x, grid, experts=0)
-    path = process.named("condot")
-    with pytest.raises(ValueError, match="^process: condot on .*expected lam finite at both ends"):
-        raphael.sample(model, x, grids.uniform_t(3, path), process=path, draws=Silence())
     with pytest.raises(ValueError, match="^logits: 2 for 3 experts"):
         raphael.by_time(x, torch.zeros(2), EXPERTS)
     with pytest.raises(ValueError, match="^masks: .*expected"):

@@ -134,7 +134,7 @@ def flow_plan(grid: Tensor, process: Process, *, order: int = 1) -> Plan:
     t, s, h = _steps(grid, process)
     slope = torch.zeros_like(h)
     if order == 2:
-        slope[1:] = torch.where(h[1:].isfinite() & h[:-1].isfinite(), h[1:] / h[:-1] / 2, 0.0)
+        slope[1:] = torch.where(h[1:].isfinite(), h[1:] / h[:-1] / 2, 0.0)
     pull = -process.alpha(s) * torch.expm1(-h)
     return Plan(t, process.sigma(s) / process.sigma(t), pull * (1 + slope), -pull * slope, torch.zeros_like(h))
 

@@ -135,20 +135,25 @@ def routed(experts: Sequence[Model], gate: Callable[[Tensor], Tensor]) -> Predic
 
 
 def nearest_level(centres: Tensor, process: Process) -> Callable[[Tensor], Tensor]:
-    """The gate that prefers the centre, float64 [n] in lam, nearest to lam(t): logits -(lam - centre)^2."""
-    return lambda t: -((process.lam(t)[:, None] - centres) ** 2)
+    """The gate that prefers the centre, float64 [n] in lam, nearest to lam(t): logits -(lam - centre)^2.
+
+    Beyond the outer centres lam is held, so that it may be infinite.
+    """
+    low, high = centres.min().item(), centres.max().item()
+    return lambda t: -((process.lam(t)[:, None].clamp(low, high) - centres) ** 2)
 
 
 def level_centres(experts: int, process: Process) -> Tensor:
-    """float64 [experts]: the middles of groups of equal length in lam, cleanest last. Raises ValueError."""
+    """float64 [experts]: the middles of groups of equal length in lam, noisiest first; raises ValueError.
+
+    Where lam is infinite at an end of the process, the groups end a thousandth of its interval before.
+    """
     if not isinstance(experts, int) or experts < 1:
         raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
-    if process.sigma(process.t_min) <= 0 or process.alpha(process.t_max) <= 0:
-        raise ValueError(
-            f"process: {process.name} on [{process.t_min:g}, {process.t_max:g}], expected lam finite at both ends for "
-            "groups of equal length in lam; use process.between(t_min, t_max)"
-        )
-    low, high = process.lam(process.t_max), process.lam(process.t_min)
+    slack = 1e-3 * (process.t_max - process.t_min)
+    first = process.t_max - slack * (process.alpha(process.t_max) <= 0)
+    last = process.t_min + slack * (process.sigma(process.t_min) <= 0)
+    low, high = process.lam(first), process.lam(last)
     return low + (torch.arange(experts, dtype=torch.float64) + 0.5) / experts * (high - low)
 
 
