@@ -22,7 +22,8 @@ F64 = dict(dtype=torch.float64)
 CHAIN = processes.named("discrete-linear")
 SDE, ODE, OFFICIAL = paper.PAPER.samplers
 EXPERTS = paper.PAPER.transforms[0].apply
-MODEL = exact_model(CHAIN)
+EXACT = exact_model(CHAIN)
+MODEL = Predictor("mean", lambda x, t: EXACT(x, t) + 0.2 * x.roll(1, -1))  # lets every coordinate see its neighbour
 
 
 def normals(tag, *shape):
