@@ -27,6 +27,7 @@ STDLIB = {
     "types",
     "zlib",
     "contextlib",
+    "contextvars",
 }
 
 

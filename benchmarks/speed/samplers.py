@@ -11,56 +11,34 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
+from benchmarks.overhead import SHAPES, STEPS, bare_loop, runner
 from reference_impls import catalogue, targets
-from reference_impls.core import grids, process
+from reference_impls.core import process
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Predictor, Run
-
-STEPS = 200
-SHAPES = {"64x2": (64, 2), "64x1x8x8": (64, 1, 8, 8), "64x3x32x32": (64, 3, 32, 32)}
+from reference_impls.core.types import Run
 
 
 def means() -> list[str]:
-    """Ids of the fixed-grid samplers of means on Gaussian paths that need no aid and walk from noise to data."""
+    """Ids of the fixed-grid samplers of means on Gaussian paths that need no aid and walk from noise to data.
+
+    Further forms of a method cost what it costs and are left out.
+    """
     return [
         id
         for id, card in catalogue.samplers().items()
         if card.consumes == "mean"
         and not card.needs
+        and not card.variant
         and card.nfe
         and card.walks == "down"
         and "gaussian" in card.defined_on
     ]
 
 
-def null_model(x: Tensor) -> Predictor:
-    mean = torch.full_like(x, 0.5)
-    return Predictor("mean", lambda *_: mean)
-
-
-def runner(id: str, shape: tuple[int, ...], steps: int = STEPS) -> Callable[[], Run]:
+def run_of(id: str, shape: tuple[int, ...], steps: int = STEPS) -> Callable[[], Run]:
     """One run of a sampler with a null model on its own path, on the lam grid, in float32."""
-    card, x = catalogue.samplers()[id], torch.ones(shape)
-    path = process.named(card.path)
-    path = path.between(max(path.t_min, 1e-3), path.t_max if path.alpha(path.t_max) > 0 else 0.999 * path.t_max)
-    grid, draws, model = grids.uniform_lam(steps, path), Philox(0, shape[0]), null_model(x)
-    return lambda: card.sample(model, x, grid, process=path, draws=draws)
-
-
-def bare_loop(shape: tuple[int, ...], steps: int = STEPS) -> Callable[[], Tensor]:
-    """The least that any solver does: x = a x + b D, steps times."""
-    start, mean = torch.ones(shape), torch.full(shape, 0.5)
-    rows = [(0.99, 0.01)] * steps
-
-    def loop() -> Tensor:
-        x = start
-        for a, b in rows:
-            x = a * x + b * mean
-        return x
-
-    return loop
+    return runner(catalogue.samplers()[id], torch.ones(shape), steps)
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -71,7 +49,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 def overhead_ratio(id: str, shape: tuple[int, ...], pairs: int = 40) -> float:
     """Median over alternating pairs of (sampler's time)/(bare loop's time), the sampler's plan included."""
-    ours, bare = runner(id, shape), bare_loop(shape)
+    ours, bare = run_of(id, shape), bare_loop(torch.ones(shape))
     with torch.inference_mode():
         ours(), bare()
         return statistics.median(seconds(ours) / seconds(bare) for _ in range(pairs))
@@ -85,7 +63,7 @@ class Samplers:
 
     def setup(self, id: str, state: str) -> None:
         torch.set_num_threads(1)
-        self.run = runner(id, SHAPES[state])
+        self.run = run_of(id, SHAPES[state])
 
     def time_run(self, id: str, state: str) -> None:
         self.run()
@@ -99,7 +77,7 @@ class Samplers:
     track_overhead_ratio.unit = "times the bare loop"
 
     def track_nfe_20_steps(self, id: str, state: str) -> float:
-        return runner(id, SHAPES[state], 20)().nfe
+        return run_of(id, SHAPES[state], 20)().nfe
 
     track_nfe_20_steps.unit = "evaluations per sample"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from reference_impls.core.types import Draws, Kind, Model, Run, require
+from reference_impls.core.types import Draws, Kind, Meter, Model, Run, require
 
 CHUNK_BYTES = 64 * 2**20  # noise drawn ahead in one block never takes more than this
 
@@ -39,6 +40,34 @@ def rows_of(plan: NamedTuple) -> list[Any]:
     return [type(plan)._make(row) for row in zip(*(column.tolist() for column in plan), strict=True)]
 
 
+PREPARING: ContextVar[bool] = ContextVar("preparing", default=False)
+
+
+class Ready(Exception):
+    """Carries a loop out of a sampler that is only being prepared."""
+
+    def __init__(self, loop: Callable[[Model, Tensor, Draws], Run]):
+        self.loop = loop
+
+
+def prepared(
+    sample: Callable[..., Run], model: Model, x: Tensor, grid: Tensor, *, process: Any, draws: Draws, **options: Any
+) -> Callable[[Model, Tensor, Draws], Run]:
+    """What is left of a sampler once its schedule mathematics is done: (model, x, draws) -> Run, for any x like this.
+
+    To be compiled or captured into a CUDA graph, and run many times. For samplers that end in one call of `drive`;
+    raises TypeError for one that has a loop of its own.
+    """
+    token = PREPARING.set(True)
+    try:
+        sample(model, x, grid, process=process, draws=draws, **options)
+    except Ready as ready:
+        return ready.loop
+    finally:
+        PREPARING.reset(token)
+    raise TypeError("sample: walks in a loop of its own, expected one that ends in a call of core.drive")
+
+
 def drive(
     plan: NamedTuple,
     step: Callable[..., tuple[Tensor, Any]],
@@ -56,8 +85,22 @@ def drive(
     tags: normal draws of x's shape that every step takes; they are drawn for many steps at once.
     In step i, draws.normal(tag, like) is the draw at address (i,) and draws.at(j) the address (i, j).
     """
-    meter = require(model, consumes, x.shape[0])
-    rows, ahead = rows_of(plan), Ahead(draws)
+    rows = rows_of(plan)
+
+    def loop(model: Model, x: Tensor, draws: Draws) -> Run:
+        return walk(rows, step, require(model, consumes, x.shape[0]), x, draws=draws, memory=memory, tags=tags)
+
+    if PREPARING.get():
+        raise Ready(loop)
+    return loop(model, x, draws)
+
+
+def walk(
+    rows: list[Any], step: Callable[..., tuple[Tensor, Any]], meter: Meter, x: Tensor, *, draws: Draws, memory: Any,
+    tags: tuple[str, ...],
+) -> Run:  # fmt: skip
+    """The loop itself: nothing in it depends on a tensor's value, so that it compiles into one graph."""
+    ahead = Ahead(draws)
     chunk = max(1, CHUNK_BYTES // max(1, x.numel() * x.element_size() * len(tags))) if tags else max(1, len(rows))
     for first in range(0, len(rows), chunk):
         here = range(first, min(first + chunk, len(rows)))
