@@ -637,8 +637,12 @@ def never(x, t):
         (VP, {"predictor": "heun"}, "predictor: 'heun' is not known; expected one of euler_maruyama"),
         (VP, {"corrector": "mala"}, "corrector: 'mala' is not known; expected one of langevin"),
         (VP, {"predictor": "none"}, "'none' twice"),
-        (VP, {"predictor": "ancestral_large", "flow": True}, "flow: True with 'ancestral_large', which has no flow"),
-        (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which raises with it in the code"),
+        (
+            VP,
+            {"predictor": "ancestral_large", "flow": True},
+            "flow: True with 'ancestral_large', which has none or raises",
+        ),
+        (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which has none or raises"),
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),
         (VP, {"corrections": 0}, "snr, corrections: 0.16, 0"),
         (VP, {"basis": "yuv"}, "basis: 'yuv' is not known; expected one of pixels, grey"),
@@ -662,12 +666,13 @@ def test_what_is_not_defined_is_refused_before_anything_is_evaluated(path, optio
 def test_grids_that_are_not_defined_are_refused_before_anything_is_evaluated():
     x, broken = torch.zeros(1, 1, dtype=torch.float64), Predictor("mean", never)
     condot, edm = process.named("condot"), process.named("ve-edm")
-    for sample in (sde.sample, sde.probability_flow, sde.encode):
-        with pytest.raises(grids.BadGrid, match="grid: from 1 .* on condot it meets alpha = 0 or sigma = 0"):
-            sample(broken, x, torch.tensor([1.0, 0.5], dtype=torch.float64), process=condot, draws=Silence())
+    start, end = (torch.tensor(times, dtype=torch.float64) for times in ((1.0, 0.5), (0.9, 0.0)))
+    for predictor in ("euler_maruyama", "ancestral_large"):  # 1/alpha
+        with pytest.raises(grids.BadGrid, match="grid: 1 .. 0.5 on condot meets alpha = 0 or sigma = 0"):
+            sde.sample(broken, x, start, process=condot, draws=Silence(), predictor=predictor)
     for sample in (sde.probability_flow, sde.encode):
-        with pytest.raises(grids.BadGrid, match="to 0 on condot it meets"):
-            sample(broken, x, torch.tensor([0.9, 0.0], dtype=torch.float64), process=condot, draws=Silence())
+        with pytest.raises(grids.BadGrid, match="0 on condot meets alpha = 0 or sigma = 0"):
+            sample(broken, x, end, process=condot, draws=Silence())
     with pytest.raises(grids.BadGrid, match="grid: starts at 80, but the code's chains end at t = 1"):
         sde.sample(broken, x, grids.uniform_t(5, edm), process=edm, draws=Silence(), shipped=True)
     for predictor, corrector in (("reverse_diffusion", "none"), ("euler_maruyama", "langevin")):
@@ -679,6 +684,15 @@ def test_grids_that_are_not_defined_are_refused_before_anything_is_evaluated():
         sde.probability_flow(broken, x, grids.uniform_t(1, VP), process=VP, draws=Silence(), denoise="both")
     with pytest.raises(ValueError, match="divergence: 'sliced' is not known; expected one of exact"):
         sde.log_prob(broken, x, process=VP, draws=Silence(), divergence="sliced")
+
+
+def test_what_is_finite_at_pure_noise_starts_there():
+    """At alpha = 0 reverse diffusion and the flow are defined: x_s = 2 x - x + 0 D there, and dx/dt = x - D."""
+    path, x, grid = process.named("condot"), X3[:, :1], torch.tensor([1.0, 0.4], dtype=torch.float64)
+    options = dict(process=path, draws=Silence(), predictor="reverse_diffusion")
+    torch.testing.assert_close(sde.sample(exact_model(path), x, grid, **options).x, x, rtol=1e-14, atol=0)
+    found = sde.probability_flow(exact_model(path), x, grid, process=path, draws=Silence(), rtol=1e-9, atol=1e-9).x
+    torch.testing.assert_close(found, G3.flow(x, 0.0, 1.0, 0.6, 0.4), rtol=0, atol=1e-6)
 
 
 def test_the_published_options_are_the_cards_defaults():

@@ -54,12 +54,11 @@ from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction
 TRAINED = 1000  # N of the paper's models; their last time is 1e-3 (VP, sub-VP) or 1e-5 (VE)
 
 
-def inside(times: Tensor, process: Process) -> Tensor:
-    """The times themselves; raises BadGrid where the SDE or its flow is 0/0."""
-    if not ((process.alpha(times) > 0) & (process.sigma(times) > 0)).all():
-        at = f"grid: from {times[0].item():g} to {times[-1].item():g} on {process.name} it meets alpha = 0 or sigma = 0"
-        raise grids.BadGrid(f"{at}, where the diffusion is 0/0; use process.between(t_min, t_max)")
-    return times
+def defined(grid: Tensor, process: Process, *columns: Tensor) -> None:
+    """Raises BadGrid where a coefficient is 0/0."""
+    if not all(column.isfinite().all() for column in columns):
+        at = f"grid: {grid[0].item():g} .. {grid[-1].item():g} on {process.name} meets alpha = 0 or sigma = 0"
+        raise grids.BadGrid(f"{at}, where this method is not defined; use process.between(t_min, t_max)")
 
 
 class Interval(NamedTuple):
@@ -146,8 +145,9 @@ def checked(predictor: str, corrector: str, flow: bool, shipped: bool, kind: str
     if one_of("corrector", corrector, (*CORRECTORS, "none")) == predictor == "none":
         raise ValueError("predictor, corrector: 'none' twice, expected at least one that moves the state")
     if flow and (ancestral or (shipped and predictor == "euler_maruyama")):
-        why = "has no flow" if ancestral else "raises with it in the code"
-        raise ValueError(f"flow: True with {predictor!r}, which {why}; use 'reverse_diffusion'")
+        raise ValueError(
+            f"flow: True with {predictor!r}, which has none or raises in the code; use 'reverse_diffusion'"
+        )
     if not shipped:
         return
     if kind == "sub-VP" and (ancestral or corrector != "none"):
@@ -176,7 +176,7 @@ def plan(
     denoise: bool = False, shipped: bool = False, nearest: bool = False, guided: bool = False,
 ) -> Plan:  # fmt: skip
     """Coefficients of every step; options as for `sample`. Raises ValueError and BadGrid."""
-    t, s = inside(grids.checked(grid)[:-1], process), grid[1:]
+    t, s = grids.checked(grid)[:-1], grid[1:]
     alpha, sigma = process.alpha(t), process.sigma(t)
     interval = shipped_intervals(t, process, nearest=nearest) if shipped else intervals(t, s, process)
     checked(predictor, corrector, flow, shipped, family(process, t) if shipped else "", interval.b)
@@ -187,7 +187,9 @@ def plan(
     if denoise:
         blur[-1] = 0.0
         noise[-1] *= float(shipped and guided)  # the code's inpainter denoises what it has noised already
-    return Plan(t, alpha, sigma, interval.a, x - score / sigma**2, score * alpha / sigma**2, noise, known, blur)
+    keep, pull = x - score / sigma**2, score * alpha / sigma**2
+    defined(grid, process, keep, pull, noise, alpha / sigma)
+    return Plan(t, alpha, sigma, interval.a, keep, pull, noise, known, blur)
 
 
 class Known(NamedTuple):
@@ -213,8 +215,7 @@ def known_of(guide: types.Guide | None, basis: str) -> Known | None:
         return None
     if basis == "grey" and guide.image.shape[1] != 3:
         raise ValueError(f"guide: image {tuple(guide.image.shape)}, expected [B,3,..] in the basis 'grey'")
-    known = Known(guide.image, guide.known, BASES[basis])
-    return known._replace(image=known.turned(guide.image, 0))
+    return (known := Known(guide.image, guide.known, BASES[basis]))._replace(image=known.turned(guide.image, 0))
 
 
 def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str, draws: Draws) -> Tensor:
@@ -266,14 +267,18 @@ def sample(
     """
     if not snr > 0 or corrections < 1:
         raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and at least one correction")
-    rows = plan(
-        grid, process, predictor=predictor, corrector=corrector, flow=flow, denoise=denoise, shipped=shipped,
-        nearest=nearest, guided=guide is not None,
-    )  # fmt: skip
+    chain = dict(flow=flow, denoise=denoise, shipped=shipped, nearest=nearest, guided=guide is not None)
+    rows = plan(grid, process, predictor=predictor, corrector=corrector, **chain)
     moves = 0 if corrector == "none" else corrections
     bound = dict(corrector=corrector, corrections=moves, snr=snr, known=known_of(guide, basis))
     tags = ("step",) * bool(rows.noise.any()) + ("corrector",) * bool(moves)
     return drive(rows, partial(predictor_corrector_step, **bound), model, x, draws=draws, tags=tags)
+
+
+def ends_of(grid: Tensor, process: Process) -> list[float]:
+    ends = grids.checked(grid)[[0, -1]]
+    defined(ends, process, *diffusion.slopes(ends, process))
+    return ends.tolist()
 
 
 def probability_flow(
@@ -284,11 +289,11 @@ def probability_flow(
 
     denoise: "none"; "mean", x := D at the end (Tweedie); "chain", the code's step of the chain of 1,000 from there.
     """
-    (first, last), keep, pull = inside(grids.checked(grid)[[0, -1]], process).tolist(), 0.0, 1.0
+    (first, last), keep, pull = ends_of(grid, process), 0.0, 1.0
     if one_of("denoise", denoise, ("none", "mean", "chain")) == "chain":  # the first row of 1,000 that start at the end
         chain = torch.linspace(last, 0, TRAINED + 1, dtype=torch.float64)
-        rows = plan(chain, process, predictor="reverse_diffusion", shipped=True)
-        keep, pull = rows.keep[0].item(), rows.pull[0].item()
+        row = plan(chain, process, predictor="reverse_diffusion", shipped=True)
+        keep, pull = row.keep[0].item(), row.pull[0].item()
     meter = types.require(model, "mean", x.shape[0])
     end = diffusion.flow(meter, x, first, last, process=process, rtol=rtol, atol=atol)
     if denoise != "none":
@@ -300,8 +305,7 @@ def encode(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5
 ) -> Run:
     """The ODE the other way: data x [B,*D] at grid[-1] to its latent at grid[0], unique for each x."""
-    first, last = inside(grids.checked(grid)[[0, -1]], process).tolist()
-    meter = types.require(model, "mean", x.shape[0])
+    (first, last), meter = ends_of(grid, process), types.require(model, "mean", x.shape[0])
     return Run(diffusion.flow(meter, x, last, first, process=process, rtol=rtol, atol=atol), meter.nfe)
 
 
@@ -370,8 +374,8 @@ def training_times(u: Tensor, process: Process, *, first: float = 1e-5) -> Tenso
 def _labelled(net: Callable[[Tensor, Tensor], Tensor], process: Process, label: Callable, mean: Callable) -> Predictor:
     def predict(x: Tensor, t: Time) -> Tensor:
         rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
-        raw = net(x, label(rows).to(x.device, x.dtype)).to(x.dtype)
-        return mean(x, raw, expand(process.alpha(rows), x), expand(process.sigma(rows), x))
+        alpha, sigma = expand(process.alpha(rows), x), expand(process.sigma(rows), x)
+        return mean(x, net(x, label(rows).to(x.device, x.dtype)).to(x.dtype), alpha, sigma)
 
     return Predictor("mean", predict)
 
