@@ -137,6 +137,13 @@ def suits(needs: frozenset[str], target: Any) -> bool:
     return needs <= aids_offered(target) and (not must or bool(needs & must))
 
 
+def takes_condition(card: Any, target: Any) -> bool:
+    """Whether the target's condition, a label or a picture, is one that the method may be given, if it needs any."""
+    if "condition" not in getattr(card, "needs", ()):
+        return True
+    return getattr(card, "condition", "any") in ("any", "label" if labelled(target) else "image")
+
+
 def aids_of(
     card: Any, job: Job, target: Any, rows: range, device: torch.device = torch.device("cpu")
 ) -> dict[str, Any]:
@@ -236,6 +243,12 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
         raise UsageError(
             f"target: {job.target!r} gives {', '.join(sorted(aids_offered(target))) or 'no aid'}, but {card.id} needs "
             f"{', '.join(sorted(needs)) or 'none'}; choose a target of the method's kind"
+        )
+    if not takes_condition(card, target):
+        found = "label" if labelled(target) else "image"
+        raise UsageError(
+            f"target: the condition of {job.target!r} is of kind {found!r}, but {card.id} needs {card.condition!r}; "
+            "choose a target of the method's kind"
         )
     if job.model == "exact" and "condition" in needs and card.consumes != "mean":
         raise UsageError(f"model: 'exact' under a condition gives 'mean', expected {card.consumes!r} for {card.id}")

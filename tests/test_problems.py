@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import flow_reference, problems, provenance, run, score, suites, timing
-from benchmarks.jobs import job
+from benchmarks.jobs import UsageError, job
 from benchmarks.records import Store
 from reference_impls import catalogue
 from reference_impls.core.draws import Philox
@@ -180,6 +180,20 @@ def test_what_is_offered_need_not_be_taken(monkeypatch):
     monkeypatch.setattr(type(inverse), "conditional_mean", lambda *a: None, raising=False)
     for needs, good in (({"measurement"}, True), ({"condition"}, True), (set(), False), ({"guide"}, False)):
         assert problems.suits(frozenset(needs), inverse) == good
+
+
+def test_a_method_for_pictures_is_not_given_labels(monkeypatch):
+    """Nor one for labels a measurement: said when the job is made, and no suite selects it."""
+    method = taking(monkeypatch, "condition", sample=prediction_under([]))
+    card, aids = catalogue.samplers()[method], frozenset({"condition"})
+    for takes, target, other in (("image", "digits-inpainting", "g3"), ("label", "g3", "digits-inpainting")):
+        told = dataclasses.replace(card, condition=takes)
+        monkeypatch.setitem(catalogue.samplers(), method, told)
+        asked(method=method, target=target)
+        assert suites.fits(told, problems.target_of(target), "exact", aids)
+        assert not suites.fits(told, problems.target_of(other), "exact", aids)
+        with pytest.raises(UsageError, match=f"^target: the condition of '{other}' is of kind .*needs '{takes}'"):
+            asked(method=method, target=other)
 
 
 def test_suites_give_labels_only_where_they_say_so(monkeypatch, tmp_path):

@@ -233,7 +233,7 @@ def fits(card: Any, target: Any, model: str, aids: frozenset[str] | None = None)
     needs = getattr(card, "needs", frozenset())
     if getattr(card, "walks", "down") != "down" or needs != (problems.needs_of(target) if aids is None else aids):
         return False
-    if not problems.suits(needs, target):
+    if not problems.suits(needs, target) or not problems.takes_condition(card, target):
         return False
     if model == "exact":
         return card.consumes in problems.offered(target)

@@ -265,6 +265,7 @@ class Sampler:
     start: Start = prior_of_process
     needs: frozenset[str] = frozenset()  # aids: "log_density", "measurement", "condition", "guide", "reference"
     # (Pairs), "noise_logits"; "share" is no aid but asks for a ShareModel
+    condition: Literal["any", "label", "image"] = "any"  # what the aid of that name may be, where it is needed
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid

@@ -226,6 +226,7 @@ _CARD = dict(
     consumes="mean",
     path="discrete-linear-100",
     needs=frozenset({"condition"}),
+    condition="image",
     nfe=evaluations,
     order=1.0,
     exact_options=UNCLIPPED,

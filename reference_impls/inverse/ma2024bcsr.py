@@ -163,6 +163,7 @@ PAPER = Paper(
             consumes="mean",
             path="discrete-cosine",
             needs=frozenset({"condition", "reference"}),
+            condition="image",
             exact_on=frozenset({"delta"}),
         ),
         Sampler(
@@ -172,6 +173,7 @@ PAPER = Paper(
             consumes="mean",
             path="discrete-cosine",
             needs=frozenset({"condition"}),
+            condition="image",
             nfe=evaluations,
             order=1.0,
             exact_on=frozenset({"delta"}),
