@@ -252,6 +252,7 @@ def test_latents_and_their_step_sizes():
     """The notebook: index 198 and 20 of 200; a lone latent, a shallow grid: the top alone. 100^((n-1-j)/(n-1))."""
     assert paper.corrections(199, 2, 0, 20) == [198, 20]
     assert paper.corrections(199, 1, 0, 20) == [198] and paper.corrections(22, 2, 0, 20) == [21]
+    assert paper.corrections(200, 3, 0, 20) == [199, 109, 20]  # 109.5 is cut
     assert paper.corrections(23, 2, 0, 20) == [22, 20] and paper.corrections(200, 3, 198, 20) == [198, 109, 20]
     grid = CODE.grid(199, CHAIN)[1:]
     rows = paper.plan(grid, CHAIN, **{**ALL, "corrected": 2, "of": 200, "steps": 250})

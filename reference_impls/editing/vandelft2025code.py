@@ -17,16 +17,16 @@ Exact when  no correction and no clipping: a point mass comes back exactly on an
             v the marginal's, is v/(1 - e/(2v)), stable for e < 2v. |x0| <= 1: a pixel of x_t is clipped with
             probability at most 2 Phi(-c). c = inf is no clipping; clipping twice is clipping once.
 Differs     The code clips at the alpha-bar of the grid index j where it should take that of the level's index in the
-            chain, 5 j: far too tight below the middle (`bound_at_index`; j = 50 of 200: 1.280 for 1.898). With clipping
-            on it decodes from the top of the grid, whatever latent is corrected (`deepest`). Its decoding goes on at
-            index 0, whose "previous" is index 1: the result is one level too noisy (`climb`). Algorithm 1 as printed
-            has a minus before the score, its equation 1 and the code a plus (`printed_sign`). The last update of a
-            round uses the raw network output where all others threshold D; a round of one step evaluates and does not
-            move. The image gets .01 noise twice in the notebook (`renoise`), once in the trainer, unscaled by alpha:
-            our start puts it at level 0. The notebook corrects two latents (`corrected`) in 250 steps, the text has 200
-            and 300; thresholding (`threshold`) is on in both; clipping is on in the trainer, off in the notebook.
-            Options that are the code's are off by default. Of four samples the paper keeps the nearest to the clean
-            image: an oracle, not done here.
+            chain, 5 j: far too tight below the middle (`bound_at_index`; j = 50 of 200: 1.280 for 1.898); edits of
+            digits stay a little nearer to their guides with it. With clipping on it decodes from the top of the grid,
+            whatever latent is corrected (`deepest`). Its decoding goes on at index 0, whose "previous" is index 1: the
+            result is one level too noisy (`climb`). Algorithm 1 as printed has a minus before the score, its equation 1
+            and the code a plus (`printed_sign`). The last update of a round uses the raw network output where all
+            others threshold D; a round of one step evaluates and does not move. The image gets .01 noise twice in the
+            notebook (`renoise`), once in the trainer, unscaled by alpha: our start puts it at level 0. The notebook
+            corrects two latents (`corrected`) in 250 steps, the text has 200 and 300; thresholding (`threshold`) is on
+            in both; clipping is on in the trainer, off in the notebook. Options that are the code's are off by default.
+            Of four samples the paper keeps the nearest to the clean image: an oracle, not done here.
 """
 
 from __future__ import annotations
