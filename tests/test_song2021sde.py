@@ -640,7 +640,7 @@ def never(x, t):
         (
             VP,
             {"predictor": "ancestral_large", "flow": True},
-            "flow: True with 'ancestral_large', which has none or raises",
+            "flow: True with 'ancestral_large', which has none",
         ),
         (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which has none or raises"),
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),

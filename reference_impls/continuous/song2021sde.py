@@ -51,8 +51,6 @@ from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
-TRAINED = 1000  # N of the paper's models; their last time is 1e-3 (VP, sub-VP) or 1e-5 (VE)
-
 
 def defined(grid: Tensor, process: Process, *columns: Tensor) -> None:
     """Raises BadGrid where a coefficient is 0/0."""
@@ -145,9 +143,7 @@ def checked(predictor: str, corrector: str, flow: bool, shipped: bool, kind: str
     if one_of("corrector", corrector, (*CORRECTORS, "none")) == predictor == "none":
         raise ValueError("predictor, corrector: 'none' twice, expected at least one that moves the state")
     if flow and (ancestral or (shipped and predictor == "euler_maruyama")):
-        raise ValueError(
-            f"flow: True with {predictor!r}, which has none or raises in the code; use 'reverse_diffusion'"
-        )
+        raise ValueError(f"flow: True with {predictor!r}, which has none or raises in the code; use another")
     if not shipped:
         return
     if kind == "sub-VP" and (ancestral or corrector != "none"):
@@ -241,8 +237,8 @@ def predictor_corrector_step(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Corrections at t, then the predictor to s; known coordinates are put back before it and after."""
     for k in range(corrections):
-        here = draws.at(k) if k else draws  # the same address as at(0), and drawn ahead
-        x = corrected(x, row, model=model, draws=here, corrector=corrector, snr=snr)
+        # without at(0), which is the same address, the first is drawn ahead
+        x = corrected(x, row, model=model, draws=draws.at(k) if k else draws, corrector=corrector, snr=snr)
     x = replaced(x, known, row.alpha, row.sigma, "known corrected", draws)
     if row.pull != 0:
         x = torch.mul(x, row.keep).add_(model(x, row.t), alpha=row.pull)
@@ -291,7 +287,7 @@ def probability_flow(
     """
     (first, last), keep, pull = ends_of(grid, process), 0.0, 1.0
     if one_of("denoise", denoise, ("none", "mean", "chain")) == "chain":  # the first row of 1,000 that start at the end
-        chain = torch.linspace(last, 0, TRAINED + 1, dtype=torch.float64)
+        chain = torch.linspace(last, 0, 1001, dtype=torch.float64)
         row = plan(chain, process, predictor="reverse_diffusion", shipped=True)
         keep, pull = row.keep[0].item(), row.pull[0].item()
     meter = types.require(model, "mean", x.shape[0])
@@ -407,7 +403,7 @@ def chain_times(steps: int, process: Process) -> Tensor:
     return grids.checked(torch.cat([times, torch.zeros(1, dtype=torch.float64)]))
 
 
-def vp_chain(steps: int = TRAINED, beta_min: float = 0.1, beta_max: float = 20.0) -> Process:
+def vp_chain(steps: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Process:
     """The discrete VP chain beta_i = linspace(beta_min/N, beta_max/N, N) at t = i/N; needs steps > beta_max."""
     if not steps > beta_max:
         raise ValueError(f"steps: {steps}, expected more than beta_max = {beta_max:g}, so that every beta is below 1")
