@@ -29,8 +29,8 @@ Differs     The official sampler clips D to [-1,1]: card official; it breaks eve
             step takes the first knot: here it is the last. sigmoid is the schedule of ermongroup/ddim (MIT), cosine of
             improved-diffusion; exponential and geometric, L1 and Huber are of later code bases and no official one.
             matched is no variance of the paper: it is the best isotropic one, for exact models to be measured by.
-            The code's 'learned' variance (a second output of log v, KL loss) stands in the paper's table 2 only as
-            unstable: it is not here; learned variances are nichol2021iddpm's.
+            The code's 'learned' variance, a second output that is log v itself and holds for the full chain alone, is
+            not here: learned variances are nichol2021iddpm's.
 """
 
 from __future__ import annotations
