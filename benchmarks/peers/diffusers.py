@@ -18,6 +18,8 @@ from torch import Tensor
 
 from benchmarks.peers import Brownian, Keyed, Levels, card, ve, vp
 from reference_impls.core import grids
+from reference_impls.core.process import Process
+from reference_impls.core.types import Draws, Run, Sampler, require
 
 diffusers.utils.logging.set_verbosity_error()  # a scheduler that adapts its own options says so at every step count
 
@@ -61,7 +63,7 @@ def along(levels: Levels, y: Tensor, source: Keyed, *, kind: Callable[..., Any],
 def euler(levels: Levels, y: Tensor, source: Keyed) -> Tensor:
     made = diffusers.EulerDiscreteScheduler(prediction_type="sample")
     made.set_timesteps(len(levels.rho) - 1)
-    made.sigmas, made.timesteps = levels.rho, torch.arange(len(levels.rho) - 1)
+    made.sigmas, made.timesteps = levels.rho, torch.arange(len(levels.rho) - 1, dtype=torch.float64)
     made.set_begin_index(0)
     made.is_scale_input_called = True
     for index, rho in zip(made.timesteps, levels.rho.tolist(), strict=False):
@@ -102,17 +104,22 @@ def two_stage_sde(levels: Levels, y: Tensor, source: Keyed) -> Tensor:
     return y
 
 
-def flow_euler(levels: Levels, y: Tensor, source: Keyed) -> Tensor:
-    """FlowMatchEulerDiscrete: sigma is the time of conditional optimal transport, the velocity eps - x0."""
+def flow_euler(model: Any, x: Tensor, grid: Tensor, *, process: Process, draws: Draws) -> Run:
+    """FlowMatchEulerDiscrete: state x/(alpha + sigma) at the time sigma/(alpha + sigma), velocity eps - x0.
+
+    At alpha = 0 there is no noise level, but there is this time: 1.
+    """
+    meter = require(model, "mean", x.shape[0])
+    total = process.alpha(grids.checked(grid)) + process.sigma(grid)
     made = diffusers.FlowMatchEulerDiscreteScheduler()
-    made.set_timesteps(len(levels.rho) - 1)
-    made.sigmas = levels.rho / (1 + levels.rho)
-    made.timesteps = torch.arange(len(levels.rho) - 1)
+    made.set_timesteps(len(grid) - 1)
+    made.sigmas, made.timesteps = process.sigma(grid) / total, torch.arange(len(grid) - 1, dtype=torch.float64)
     made.set_begin_index(0)
-    for index, rho in zip(made.timesteps, levels.rho.tolist(), strict=False):
-        t = made.sigmas[index].item()
-        y = made.step((y - levels.mean(y, rho)) / t, index, y).prev_sample
-    return y
+    y, scale = x / total[0].item(), total.tolist()
+    for index, t in enumerate(grid[:-1].tolist()):
+        mean = meter(scale[index] * y, t)
+        y = made.step((y - mean) / made.sigmas[index].item(), made.timesteps[index], y).prev_sample
+    return Run(scale[-1] * y, meter.nfe, meter.vjps)
 
 
 def once(grid: Tensor) -> float:
@@ -153,6 +160,6 @@ CARDS = (
          exact_on=POINT, grid=grids.power(7.0)),
     card("diffusers.euler", euler, scale=ve, path="ve-edm", nfe=once, order=1.0, exact_on=POINT, grid=grids.power(7.0)),
     card("diffusers.heun", heun, scale=ve, path="ve-edm", nfe=twice, order=2.0, exact_on=POINT, grid=grids.power(7.0)),
-    card("diffusers.flow_match_euler", flow_euler, scale=lambda rho: 1 / (1 + rho), path="condot", nfe=once, order=1.0,
-         exact_on=POINT, grid=grids.uniform_t),
+    Sampler(id="diffusers.flow_match_euler", sample=flow_euler, consumes="mean", path="condot", nfe=once, order=1.0,
+            exact_on=POINT, grid=grids.uniform_t),
 )  # fmt: skip
