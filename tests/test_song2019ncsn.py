@@ -96,6 +96,17 @@ def test_two_levels_are_the_published_updates(id, form):
     assert card.nfe(grid) == 200 and card.sample(model, x, grid, process=VE, draws=draws).nfe == 200
 
 
+def test_an_update_where_the_signal_shrinks_has_the_score_of_that_path():
+    """x + d s + sqrt(2 d) z with s = (alpha D - x)/sigma^2, here on VP, by hand."""
+    path, x, draws = process.named("vp-linear"), torch.tensor([[0.3], [0.8]], dtype=torch.float64), Philox(4, 2)
+    model, d = targets.exact(G3, path), 0.1 * path.sigma(0.4) ** 2
+    score = (path.alpha(0.4) * model(x, 0.4) - x) / path.sigma(0.4) ** 2
+    expected = x + d * score + (2 * d) ** 0.5 * draws.at(0, 0).normal("langevin", x)
+    grid = torch.tensor([0.9, 0.4], dtype=torch.float64)
+    found = ncsn.sample(model, x, grid, process=path, draws=draws, inner=1).x
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.2])
 def test_variance_follows_the_closed_recursion(rate):
     """Invariant 2: var <- (1 - d/v)^2 var + 2 d, at every length, from a variance that is not its own."""

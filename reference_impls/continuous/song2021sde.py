@@ -32,7 +32,8 @@ Differs     shipped = True is the code: the times are 1 .. eps in N - 1 interval
             kept by shipped only. Its colouriser rounds the basis to seven digits and zeroes the first colour, not the
             grey, of the first noise: not followed. Its ODE solver has one step size for the whole batch, and its
             denoising of the ODE's end is a step of the chain with beta_0 ("chain"), not the mean. It counts N (M + 1)
-            evaluations also without corrector. Its VE data are taken as smoothed by sigma(0), as ours.
+            evaluations also without corrector. Its VE data are taken as smoothed by sigma(0), as ours. The numbers of
+            equations, algorithms and sections are recalled.
 """
 
 from __future__ import annotations
