@@ -16,8 +16,8 @@ Differs     Algorithm 1 has x + (a/2) s + sqrt(a) z, a = 2e-5 sigma_i^2/sigma_L^
             d = 2e-5 sigma_i^2/sigma_L^2: rate .2, twice the paper's. The rate is ours: theirs is 2e-5 at sigma_L = .01.
             The image sampler returns what it had BEFORE each update, clamped to [0,1], so that its last state is never
             seen (as_returned; it is not computed here). Neither denoises: the end has the noise of sigma_L, and its
-            variance there is 5 % (rate .1) or 11 % (.2) too large where the data are a point. The numbers of equations and
-            sections are recalled.
+            variance there is 5 % (rate .1) or 11 % (.2) too large where the data are a point. The numbers of
+            equations and sections are recalled.
 """
 
 from __future__ import annotations
