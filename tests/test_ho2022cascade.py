@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import checkpoints, recipes
 from benchmarks.laws import inverse as laws
 from reference_impls import targets
-from reference_impls.core import grids
+from reference_impls.core import fit, grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Conditional, Noised, Predictor, Shared, WrongKind
@@ -352,6 +353,36 @@ def test_both_parametrisations_give_one_mean_for_one_answer():
         torch.testing.assert_close(told_net[-1][1], paper.lifted(LOW, X))
         with pytest.raises(ValueError, match="condition: None, expected an image"):
             join(net, process=CHAIN)(X, 0.4)
+
+
+def test_recipes_train_on_the_very_loss():
+    """A digit beside its own picture, degraded anew; level and noises from the addressed draws."""
+    recipe = recipes.named("digits-enlarge")
+    net, batch = recipe.untrained(0), recipe.plan.batch
+    with torch.no_grad():
+        net.leave.weight.add_(0.1)
+    problem, draws = targets.named(recipe.data), Philox(5, batch).at(3)
+    x0 = fit.chosen(draws, problem.prior.atoms.float(), batch)
+    low = problem.degraded(x0, draws.normal("seen", torch.empty(batch, 16)))
+    expected = paper.loss(
+        recipe.joined(net), x0, paper.chain_times(fit.strata(draws, batch), CHAIN), draws.normal("noise", x0),
+        process=CHAIN, condition=low, augmentation=(draws.uniform("level", (batch,)), draws.normal("augment", x0)),
+    )  # fmt: skip
+    assert torch.equal(recipes.losses(recipe, net, torch.device("cpu"))(draws), expected)
+
+
+@pytest.mark.parametrize("name", ["digits-enlarge", "digits-enlarge-plain"])
+@pytest.mark.parametrize("t", [0.2, 0.5])
+def test_the_pinned_networks_beat_the_best_linear_estimate(name, t):
+    """That of the Gaussian with the digits' moments, on held-out digits; at t = 1 the loss weighs nothing, and neither
+    are they much good there."""
+    problem = targets.named("digits-superresolution").rows(range(200))
+    linear = targets.named("gaussian-superresolution")
+    x = CHAIN.noised(problem.truth, t, Philox(1, 200).normal("x", problem.truth))
+    mean = linear.conditional_mean(x.flatten(1), CHAIN.alpha(t), CHAIN.sigma(t), problem.measurement.y).reshape(x.shape)
+    with torch.no_grad():
+        found = checkpoints.model(name).given(problem.measurement.picture.float())(x.float(), t)
+    assert (found - problem.truth).square().mean() < (mean - problem.truth).square().mean()
 
 
 @pytest.mark.parametrize(
