@@ -223,7 +223,9 @@ def test_share_goes_from_the_posteriors_variance_to_beta():
     grid = torch.tensor([0.6, 0.3], **F64)
     rows = paper.plan(grid, CHAIN)
     noise = Philox(3, 2).at(0).normal("step", X)
-    silent = run(recorder([]), grid, ddim=True).x  # only to see that it differs
+    silent = run(recorder([]), grid, ddim=True).x
+    ratio = CHAIN.sigma(0.3) / CHAIN.sigma(0.6)
+    torch.testing.assert_close(silent, 0.5 * CHAIN.alpha(0.3) * X + ratio * (1 - 0.5 * CHAIN.alpha(0.6)) * X)
     for share in (0.0, 0.25, 1.0):
         std = rows.log_low.exp() ** (1 - share) * rows.log_high.exp() ** share
         expected = (rows.keep + 0.5 * rows.pull) * X + std * noise

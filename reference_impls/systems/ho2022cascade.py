@@ -24,7 +24,8 @@ Differs     The code noises up(low); Imagen's pseudo-code noises low itself [rec
             are guided by the difference of their noises; fixed=True draws it once, for both. Its quantile is of D
             after guidance, per sample; c = 1 is plain clipping. Its lowest log variance at the chain's first index is
             that of the second, which no step uses. A learned share outside [0, 1] extrapolates, as in the code. Imagen
-            Video has v instead of eps [recall]: both parametrisations are here.
+            Video has v instead of eps [recall]: both parametrisations are here. Either way the loss weighs D by
+            (alpha_t/sigma_t)^2, 2e-9 at t = 1: what a network says of pure noise is hardly trained.
 """
 
 from __future__ import annotations
