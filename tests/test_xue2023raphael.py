@@ -177,6 +177,11 @@ def test_frozen_experts_answer_in_the_middle_of_their_group():
     assert seen == pytest.approx([middles[3 * i // 14] for i in range(14)], rel=1e-12)
 
 
+def test_four_experts_are_the_default():
+    grid, x, model = grids.uniform_lam(9, VP), normals(5, 1), exact_model(VP)
+    assert torch.equal(sample(model, x, grid, frozen=True), sample(model, x, grid, experts=4, frozen=True))
+
+
 # refusals
 
 
