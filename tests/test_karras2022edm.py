@@ -275,6 +275,8 @@ def test_iddpm_grid_takes_levels_evenly_by_index():
         80.2037, rel=1e-5
     )
     assert edm.iddpm_to_zero(1, path).tolist() == pytest.approx([80.20370, 0], rel=1e-6)
+    coarse = edm.iddpm_to_zero(5, process.ve_edm(t_min=0.02, t_max=81.0))
+    assert coarse[-2].item() == pytest.approx(u[u >= 0.02].min().item(), rel=1e-12)
     with pytest.raises(grids.BadGrid, match="steps: 993, expected at most 992"):
         edm.iddpm_to_zero(993, path)
     with pytest.raises(grids.BadGrid, match=r"alpha\(t_max\) > 0"):
