@@ -2,7 +2,8 @@
 
 Each of 10 blocks of the samples is set against one exact sample of the job's size; with m rows x and n rows y
     2 sum |x_i - y_j| / (m n) - sum_{i != j} |x_i - x_j| / (m (m-1)) - sum_{i != j} |y_i - y_j| / (n (n-1))
-has the right expectation at any m, so that it is 0 for a perfect sampler and may fall below. The exact sample is the
+has the right expectation at any m if rows are independent, so that it is 0 for a perfect sampler and may fall below;
+outputs of one chain in a block raise it. The exact sample is the
 same for all methods: a difference of two methods does not carry its noise, a single value does.
 """
 
