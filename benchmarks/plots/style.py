@@ -50,7 +50,7 @@ class Look(NamedTuple):
 
 
 def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
-    """label -> look: colour by the paper's place among all, marker and dashes the first that the colour has left.
+    """label -> look: a colour for each paper, marker and dashes the first that the colour has left.
 
     ids: of the catalogue; labels: of the records (a method id, then options, which hollow the marker). So a method
     looks the same on every page of one catalogue, and methods of one paper are recognised as such. A colour has
@@ -59,7 +59,7 @@ def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
     labels = sorted(set(labels))
     known = sorted({*ids, *(label.split(" ", 1)[0] for label in labels)})
     papers = sorted({id.split(".", 1)[0] for id in known})
-    own = {id: _first_free(id, papers, known) for id in known}
+    own = _places(papers, known)
     found = {}
     for label in labels:
         id = label.split(" ", 1)[0]
@@ -71,14 +71,17 @@ def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
     return found
 
 
-def _first_free(id: str, papers: list[str], known: list[str]) -> tuple[int, int, int]:
-    """(colour, marker, dashes) by place: a paper takes every len(SERIES_MARK)-th colour, its methods walk on through
-    the looks of that colour from where the papers before it stopped."""
-    key = id.split(".", 1)[0]
-    colour = papers.index(key) % len(SERIES_MARK)
-    sharing = set(papers[colour :: len(SERIES_MARK)])
-    place = [other for other in known if other.split(".", 1)[0] in sharing].index(id)
-    return colour, place % len(MARKERS), (place // len(MARKERS)) % len(DASHES)
+def _places(papers: list[str], known: list[str]) -> dict[str, tuple[int, int, int]]:
+    """id -> (colour, marker, dashes) by place: a paper takes the colour that has the fewest methods so far, and its
+    methods walk on through that colour's looks."""
+    taken, found = [0] * len(SERIES_MARK), {}
+    for paper in papers:
+        colour = taken.index(min(taken))
+        for id in (id for id in known if id.split(".", 1)[0] == paper):
+            marker, dashes = taken[colour] % len(MARKERS), taken[colour] // len(MARKERS) % len(DASHES)
+            found[id] = colour, marker, dashes
+            taken[colour] += 1
+    return found
 
 
 def contrast(a: str, b: str) -> float:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from reference_impls.core.types import Paper
 
 STAGES = "stages.json"
+SHELF = "solvers"  # the table of the solver shelf
+PAGED = ("claims", SHELF)  # tables that the first page does not show
 CODE = ("benchmarks", "reference_impls")
 
 
@@ -92,12 +94,19 @@ class Inputs:
 
     @cached_property
     def tabled(self) -> pd.DataFrame:
-        """The frame without jobs that ran for a claim alone: these stand in the ledger and on their paper's page."""
+        """The frame without jobs that ran for a claim or for the solver shelf alone: these have pages of their own."""
         if self.plan is None:
             return self.frame
-        elsewhere = {cell.job.id for cell in self.plan.cells if cell.table != "claims"}
-        ledger = {cell.job.id for cell in self.plan.cells} - elsewhere
-        return self.frame[~self.frame.job.isin(ledger)]
+        elsewhere = {cell.job.id for cell in self.plan.cells if cell.table not in PAGED}
+        apart = {cell.job.id for cell in self.plan.cells} - elsewhere
+        return self.frame[~self.frame.job.isin(apart)]
+
+    @cached_property
+    def shelved(self) -> pd.DataFrame:
+        """The rows of the solver shelf: of a plan its table, of records without a plan all of them."""
+        if self.plan is None:
+            return self.frame
+        return self.frame[self.frame.job.isin({cell.job.id for cell in self.plan.cells if cell.table == SHELF})]
 
     @cached_property
     def measures(self) -> Measures:

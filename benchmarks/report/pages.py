@@ -64,18 +64,19 @@ class Pages:
         self.panels = Panels(inputs, self.looks)
         self.failures = overview.failed(self.panels)
         self.shown = [section(self.panels) for section in SECTIONS]
+        self.shelf = ShelfPages(inputs)
 
     @property
     def tables(self) -> list[Table]:
-        """Of the first page, in order of appearance."""
-        return self.panels.tables
+        """Of the first page, in order of appearance, then of the shelf's where this run is one of it."""
+        return [*self.panels.tables, *self.shelf.tables]
 
     def rendered(self) -> dict[str, str]:
         """file name -> page."""
         inputs, made, labels = self.inputs, environment(), _labels(self.shown)
         shared = {
             "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name,
-            "papers": sorted(inputs.papers),
+            "papers": sorted(inputs.papers), "shelf": {t: f"solvers-{slug(t)}.html" for t in self.shelf.sections},
         }  # fmt: skip
         keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
         shown = [overview.summary(self.panels, self.failures), *self.shown]
@@ -85,27 +86,31 @@ class Pages:
             pages[f"{key}.html"] = made.get_template("paper.html.j2").render(
                 **shared, title=f"{key} - trilemma", sections=papers.page(paper, self.panels), keys={}, paper=paper
             )
-        return pages | self.shelf(made, shared)
+        return pages | self.shelf_pages(made, shared)
 
-    def shelf(self, made: Environment, shared: dict) -> dict[str, str]:
+    def shelf_pages(self, made: Environment, shared: dict) -> dict[str, str]:
         """A page for each target of the solver shelf."""
-        inputs, committed = solvers.inputs_of(self.inputs)
-        if not inputs.records:
-            return {}
-        looks = style.looks(inputs.methods, {*inputs.frame.label, *inputs.frame.series})
-        said = solvers.when(inputs) if committed else ""
-        shelves = solvers.shelves(Panels(inputs, looks))
-        names = {shelf.target: f"solvers-{slug(shelf.target)}.html" for shelf in shelves}
         pages = {}
-        for shelf in shelves:
-            sections = shelf.sections()
+        for target, sections in self.shelf.sections.items():
             labels = sorted(_labels(sections))
+            looks = self.shelf.panels.looks
             keys = {label: figures.key(label, looks[label], slug("key", label)) for label in labels}
-            pages[names[shelf.target]] = made.get_template("solvers.html.j2").render(
-                **shared, title=f"{shelf.target} - trilemma", sections=sections, keys=keys, target=shelf.target,
-                pages=names, said=said,
+            pages[shared["shelf"][target]] = made.get_template("solvers.html.j2").render(
+                **shared, title=f"{target} - trilemma", sections=sections, keys=keys, target=target,
+                said=self.shelf.said,
             )  # fmt: skip
         return pages
+
+
+class ShelfPages:
+    """Sections for each target of the solver shelf: of this run if it is one of it, else of the committed records."""
+
+    def __init__(self, inputs: Inputs):
+        found, committed = solvers.inputs_of(inputs)
+        self.said = solvers.when(found) if committed else ""
+        self.panels = Panels(found, style.looks(found.methods, {*found.frame.label, *found.frame.series}))
+        self.sections = {shelf.target: shelf.sections() for shelf in solvers.shelves(self.panels)}
+        self.tables = [] if committed else self.panels.tables
 
 
 def _labels(sections: list[Section]) -> set[str]:

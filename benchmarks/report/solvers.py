@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.blocks import Heading, Prose, Section
-from benchmarks.report.inputs import Inputs
+from benchmarks.report.inputs import SHELF, Inputs
 from benchmarks.report.panels import Panels
 from benchmarks.statistics import Interval, t_interval
 from benchmarks.tables import views
@@ -22,7 +22,7 @@ from benchmarks.tables.table import Cell, Column, Row, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-SUITE = "solvers"
+SUITE = SHELF  # the suite is called like its table
 ERROR, TIMES_THE_REFERENCE = "flow_error", 3.0
 ROUNDING = 1e-12  # of a closed flow map, relative to states of order one
 LARGEST_ERROR = 0.5  # beyond it a slope says nothing
@@ -190,7 +190,7 @@ def inputs_of(inputs: Inputs) -> tuple[Inputs, bool]:
 
 def shelves(panels: Panels) -> list[Shelf]:
     """One for each target that the suite's records are about."""
-    rows = panels.inputs.tabled
+    rows = panels.inputs.shelved
     rows = views.methods(rows[rows.kind.isin({"score", "sample"})])
     return [Shelf(panels, key["target"], part) for key, part in views.settled(rows, ["target"])]
 

@@ -1,0 +1,132 @@
+"""The solver shelf's pages and the referee's sections: what is said of records, and of records that are not there."""
+
+import pytest
+
+import benchmarks.report as report
+from benchmarks import suites
+from benchmarks.jobs import Job, UsageError, job
+from benchmarks.records import Place, Record, Score, Store, score_id
+from benchmarks.report import solvers
+from benchmarks.statistics import Interval
+from benchmarks.suites import Suite, plan
+from reference_impls import catalogue
+
+PLACE = Place(device="cpu", hardware="a processor", threads=1, python="3.11", torch="2.13", platform="linux")
+FIRST, SECOND, NOISY = "song2020ddim.ddim", "lu2022dpmsolverpp.2m", "song2020ddim.stochastic"
+
+
+def add(store, asked, *, score=None, **fields):
+    given = dict(made_of={"method": "1"}, status="ok", place=PLACE, seconds=1.0, commit="c0ffee", dirty=False)
+    id, kind = (asked.id, asked.kind) if score is None else (score_id(asked, score), "score")
+    written = "2026-01-01T00:00:00Z"
+    return store.append(Record(id=id, kind=kind, job=asked, score=score, written=written, **{**given, **fields}))
+
+
+def cell(store, method, steps, values):
+    asked = Job(kind="sample", method=method, target="g3", process="ve-edm", grid="power(7)", steps=steps, n=40,
+                shards=4, start="exact")  # fmt: skip
+    sample = add(store, asked, values={"nfe": float(steps), "vjps": 0.0})
+    metric = next(iter(values))
+    add(store, asked, score=Score(metric=metric, samples=sample.samples_digest), values=values)
+
+
+def errors(order, steps):
+    """Errors C steps^-order of four shards, whose constants differ."""
+    each = [c * steps**-order for c in (0.9, 1.0, 1.1, 1.2)]
+    return {"flow_error": sum(each) / 4, "flow_error_max": max(each), "flow_error_by_shard": each}
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    store = Store(tmp_path / "store")
+    for steps in (6, 12, 24, 48, 96):
+        cell(store, FIRST, steps, errors(1.0, steps))
+        cell(store, SECOND, steps, errors(2.0, steps) if steps < 96 else {"flow_error": 1e-14, "flow_error_max": 1e-14})
+        cell(store, NOISY, steps, {"sliced_w1": Interval(1 / steps, 0.9 / steps, 1.1 / steps, 40, 0.95, "t", 4)})
+    store.close()
+    asked = Suite(name="solvers", about="x", select=[{
+        "name": "solvers", "methods": [FIRST, SECOND, NOISY], "targets": ["g3"], "paths": [["ve-edm", "power(7)"]],
+        "nfe": [6, 12, 24, 48, 96], "n": 40, "shards": 4, "start": "exact",
+    }])  # fmt: skip
+    report.build(store.folder, tmp_path / "reports", plan=plan(asked), current=None, findings=())
+    return tmp_path
+
+
+def test_a_page_for_each_target_says_measured_orders_and_walls(shelf):
+    page = (shelf / "reports" / "solvers-g3.html").read_text()
+    assert "first order" in page and "second order" in page and "with noise" in page
+    orders = (shelf / "store" / "tables" / "g3-orders.csv").read_text()
+    for method, order in ((FIRST, 1.0), (SECOND, 2.0)):
+        line = next(line for line in orders.splitlines() if line.startswith(method))
+        declared, measured = line.split(",")[1:3]
+        assert float(declared) == order and float(measured) == pytest.approx(order)
+    table = (shelf / "store" / "tables" / "g3-ve-edm-grid-power-7-flow-error.csv").read_text()
+    assert "wall" in next(line for line in table.splitlines() if line.startswith(SECOND))
+    assert "wall" not in next(line for line in table.splitlines() if line.startswith(FIRST))
+
+
+def test_orders_are_read_above_the_wall_and_have_an_interval_over_shards():
+    import pandas as pd
+
+    rows = pd.DataFrame(
+        [dict(value="flow_error", label=FIRST, steps=s, estimate=s**-2.0, job=f"j{s}") for s in (8, 16, 32, 64)]
+    )
+    shards = {f"j{s}": [c * s**-2.0 * (1 + 0.01 * k) for k, c in enumerate((1.0, 2.0, 3.0))] for s in (8, 16, 32, 64)}
+    shards["j64"] = [1e-9, 1e-9, 1e-9]
+    found = solvers.slopes(shards, rows, wall=32**-2.0 / 1.5)[FIRST]
+    assert "16 to 32 steps" in found.method and found.low <= 2.0 <= found.high and found.n == 3
+    assert solvers.slopes(shards, rows, wall=1.0) == {}
+
+
+def test_groups_follow_the_cards():
+    cards = catalogue.samplers()
+    assert solvers.group_of(cards[FIRST]) == "first order" and solvers.group_of(cards[SECOND]) == "second order"
+    assert solvers.group_of(cards[NOISY]) == "with noise"
+    assert solvers.group_of(cards["lipman2022fm.dopri5"]) == "adaptive"
+    assert solvers.group_of(None) == "no declared order"
+
+
+def test_the_suite_asks_every_sampler_of_means_without_aids():
+    cells = plan(suites.named("solvers")).cells
+    known = catalogue.samplers().items()
+    wanted = {id for id, c in known if c.consumes == "mean" and not c.needs and c.walks == "down"}
+    assert {c.job.method for c in cells if c.job.target == "g3"} == wanted
+
+
+def test_the_referee_s_sections_show_numbers_examples_and_commands(tmp_path):
+    store = Store(tmp_path / "store")
+    law = dict(kind="law", method=FIRST, n=1)
+    good = {"holds": True, "good": True, "outcome": "holds", "why": "", "example": "", "again": "check a --law b"}
+    bad = {**good, "holds": False, "good": False, "outcome": "fails", "why": "off by 1.00e-04", "example": "point=1.0"}
+    add(store, Job(**law, law="one_step_works"), values=good)
+    add(store, Job(**law, law="exact_on_declared_targets"), values=bad)
+    add(store, Job(**law, law="order_is_as_declared"), status="timeout", reason="not done after 120 s")
+    ratio, micro = (Interval(v, 0.9 * v, 1.1 * v, 8, 0.95, "order statistics 1 of 8", 8) for v in (1.25, 20.0))
+    add(store, Job(kind="overhead", method=FIRST, shape="64x2", dtype="float32", n=1), values={
+        "ratio": ratio, "ratio_same_terms": ratio, "terms": 2, "steps": 200, "microseconds_per_step": micro,
+        "bare_microseconds_per_step": micro})  # fmt: skip
+    store.close()
+    index = report.build(store.folder, tmp_path / "reports", current=None, findings=()).read_text()
+    assert "1 of 3 verdicts are good" in index
+    for part in ("off by 1.00e-04", "point=1.0", "trilemma check a --law b", "timeout", "1.25", "64x2"):
+        assert part in index, part
+
+
+def test_no_verdict_no_overhead_no_shelf_is_said(tmp_path):
+    (tmp_path / "store" / "records").mkdir(parents=True)
+    index = report.build(tmp_path / "store", tmp_path / "reports", current=None, findings=()).read_text()
+    assert "No law was held against a sampler" in index and "No overhead was measured" in index
+
+
+def test_jobs_about_a_method_alone_are_checked():
+    assert job(kind="law", method=FIRST, law="one_step_works", n=1).target == ""
+    with pytest.raises(UsageError, match="law: 'weak_order_is_as_declared' is not known; .*calls for"):
+        job(kind="law", method=FIRST, law="weak_order_is_as_declared", n=1)
+
+
+def test_each_paper_gives_its_first_samplers(tmp_path):
+    select = {"name": "a", "methods": {"consumes": "mean", "needs": []}, "targets": ["g3"], "steps": [4],
+              "paths": [["ve-edm", "power(7)"]], "each_paper": 1}  # fmt: skip
+    methods = [c.job.method for c in plan(Suite(name="x", about="x", select=[select])).cells]
+    papers = [method.split(".")[0] for method in methods]
+    assert len(papers) == len(set(papers)) and FIRST in methods and NOISY not in methods
