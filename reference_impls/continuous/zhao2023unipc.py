@@ -115,7 +115,8 @@ def interval_weights(
     weights = torch.zeros(len(orders), width + corrector, dtype=torch.float64)
     weights[:, int(corrector)] = first * torch.expm1(-h)  # w h phi_1(z), finite at sigma_s = 0
     for p in sorted(set(orders)):
-        rows = torch.tensor([i for i, each in enumerate(orders) if each == p and not h[i].isinf()])
+        # a step to lam = inf extrapolates nothing: it keeps the weight of order 1
+        rows = (h.isfinite() & (torch.tensor(orders) == p)).nonzero()[:, 0]
         if rows.numel() and (p > 1 or corrector):
             each = node_weights(lam, reach, 1 if noise else -1, rows, p, corrector, variant)
             weights[rows, int(corrector)] -= each.sum(1)
@@ -140,8 +141,6 @@ def plan(
     noise = _checked(grid, process, order, variant, prediction, corrector, correct_last)
     steps = grid.shape[0] - 1
     orders = step_orders(steps, order, lower_order_final)
-    if process.sigma(grid[-1].item()) <= 0:
-        orders[-1] = 1  # no extrapolation to lam = inf
     alpha, sigma = process.alpha(grid), process.sigma(grid)
     keep = alpha[1:] / alpha[:-1] if noise else sigma[1:] / sigma[:-1]
     zero = torch.zeros(1, dtype=torch.float64)
