@@ -190,6 +190,10 @@ def test_all_known_ends_as_the_seed_does_whatever_the_noise():
         for seed, cycles in ((1, 10), (2, 10), (1, 3))
     ]  # fmt: skip
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
+    other = COW.sample(
+        MODEL, normals("other canvas", 3, 2), grid, process=CHAIN, draws=Philox(1, 3), guide=guide, eta_last=0.0
+    ).x  # the seed's latents come from the guide, not from the canvas
+    assert torch.equal(ends[0], other)
 
 
 def test_known_region_holds_the_seed_s_latents():
