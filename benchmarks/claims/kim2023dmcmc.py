@@ -21,7 +21,7 @@ def gmm(method: str, steps: int, **options) -> list[Job]:
     """4,000 samples of gmm-64 from sigma 50, the paper's levels; each block of 400 holds 20 chains of 20 outputs."""
     return [
         job(kind="sample", method=method, target="gmm-64", process="ve-edm[0.01,50]", grid="power(7)_to_zero",
-            steps=steps, n=40000, shards=10, seed=seed, start="exact", options=options)
+            steps=steps, n=4000, shards=10, seed=seed, start="exact", options=options)
         for seed in (0,)
     ]  # fmt: skip
 
