@@ -114,6 +114,41 @@ def test_digit_networks_are_within_three_noise_floors(name, sampler, device):
     assert nearest > 0.8 * usual, "samples are copies of training images"
 
 
+def test_the_labelled_network_heeds_labels(device):
+    """On held-out digits at two levels: the right label lowers the error of the denoiser, a wrong one raises it."""
+    known, own = data.named("digits"), recipes.named("digits-edm-labels").own_process()
+    model = checkpoints.model("digits-edm-labels", device=device)
+    x0, labels = known.held_out[::2].float().to(device), known.held_out_labels[::2].to(device)
+    noise = Philox(1, len(x0), device).normal("noise", x0)
+    for lam in (-1.0, 0.0):
+        t = own.time_of_logsnr(lam)
+        x = own.noised(x0, t, noise)
+
+        def error(told, x=x, t=t):
+            with torch.no_grad():
+                return (told(x, t) - x0).flatten(1).square().mean(1)
+
+        right, none = error(model.given(labels)), error(model)
+        wrong = error(model.given((labels + 1) % 10))
+        for better, worse in ((right, none), (none, wrong)):
+            gap = (worse - better).double()
+            assert gap.mean() > 4 * gap.std() / len(gap) ** 0.5, (lam, gap.mean())
+        torch.testing.assert_close(error(model.given(torch.full_like(labels, -1))), none, rtol=1e-4, atol=1e-6)
+
+
+def test_the_labelled_network_draws_the_digit_asked_for(device):
+    """300 digits by class at 20 evaluations: the classifier, right on 98 % of held-out digits, agrees with 90 %."""
+    own, model = recipes.named("digits-edm-labels").own_process(), checkpoints.model("digits-edm-labels", device=device)
+    draws, like = Philox(7, 300, device), torch.empty(300, 1, 8, 8, device=device)
+    card = catalogue.samplers()["karras2022edm.heun"]
+    labels, grid = torch.arange(300, device=device) % 10, card.grid(10, own)
+    with torch.no_grad():
+        start = card.start(draws, like, grid, own, {})
+        run = card.sample(model.given(labels), start, grid, process=own, draws=draws)
+    said = checkpoints.classes(device=device)(run.x)
+    assert (said == labels.cpu()).double().mean() > 0.9
+
+
 def bound_of(name: str, x0: torch.Tensor, strata: int, device) -> torch.Tensor:
     """Upper bound of -log p in nats per letter, [B]."""
     own, model = recipes.named(name).own_process(), checkpoints.model(name, device=device)
