@@ -244,6 +244,51 @@ def test_evaluations(integrator, each):
     assert noisy.nfe == 37 + 3 + 3 + (5 if integrator == "euler" else 10)
 
 
+def test_a_chain_by_hand():
+    """Descent by KAR2, kick, a level, two warm moves of .7 and one of eta; then the cleanest of three moves and the
+    state before them, twice."""
+    law, rows = targets.named("mixture-2d"), 5
+    model, draws, y = scaled(law, rows), Philox(5, rows), 50 * normals(rows, 2)
+    levels = dmcmc.levels_from(torch.full((rows,), 50.0, dtype=torch.float64), 0.01, places(19), True)
+    z = dmcmc.integrated(model, y, levels, draws, "kar2", tag="descent") + 0.2 * draws.normal("kick", y)
+    state, found = dmcmc.State(z, z[:0]), []
+    for j, eta in enumerate([0.0, 0.7, 0.7, 0.3, *[0.3] * 6]):
+        state = dmcmc.moved(
+            model, state, eta, draws.at(j), rows, noise_logits=logits_of(law), rho=dmcmc.noise_levels(0.01, 50.0, 80),
+            gibbs="sample",
+        )  # fmt: skip
+        found.append(state)
+    options = dict(
+        eta=0.3, kick=0.2, warm=2, warm_size=0.7, burn=1, levels=80, gibbs="sample", noise_logits=logits_of(law)
+    )
+    one = dmcmc.outputs_of_chains(model, y, 50.0, 0.01, draws, outputs=1, n_skip=3, **options)
+    best = dmcmc.cleanest(found[3:7])
+    assert torch.equal(one.rho, best.rho)
+    torch.testing.assert_close(one.y, best.y, rtol=1e-9, atol=1e-9)
+    lowest = [dmcmc.cleanest(found[3 + k : 7 + k]).rho for k in range(4)]
+    assert all((a != b).any() for a, b in zip(lowest, lowest[1:], strict=False))  # every end of the window matters
+    two = dmcmc.outputs_of_chains(model, y.repeat(2, 1), 50.0, 0.01, Twice(draws), outputs=2, n_skip=3, **options)
+    assert torch.equal(two.rho, torch.cat([best.rho, dmcmc.cleanest(found[6:10]).rho]))
+
+
+class Twice:
+    """Draws for 2 rows of each of another source's, the first halves its own."""
+
+    def __init__(self, draws):
+        self.draws = draws
+
+    def at(self, *where):
+        return Twice(self.draws.at(*where))
+
+    def normal(self, tag, like):
+        half = self.draws.normal(tag, like[: len(like) // 2])
+        return torch.cat([half, half])
+
+    def uniform(self, tag, shape):
+        half = self.draws.uniform(tag, (shape[0] // 2, *shape[1:]))
+        return torch.cat([half, half])
+
+
 def test_outputs_of_one_chain_follow_each_other():
     """Row b belongs to chain b mod 2 of the first two starts: the first outputs are those of the chains alone."""
     together = sampled(outputs=3, tweedie=0.0).x
