@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.laws.accuracy import Silence
 from benchmarks.laws.conduct import exact_model
-from reference_impls import targets
+from reference_impls import catalogue, targets
 from reference_impls.continuous import zhao2023unipc as unipc
 from reference_impls.core import grids, process
 from reference_impls.core.drive import drive
@@ -108,6 +108,13 @@ def test_is_the_official_code(variant, prediction):
     path = process.named("vp-linear")
     found = run(grids.uniform_t(6, path), path, variant=variant, prediction=prediction).x
     assert found.flatten().tolist() == pytest.approx(CODED[variant, prediction], rel=1e-11)
+
+
+def test_defaults_are_those_of_the_published_script():
+    """default_cifar10_configs.py: order 3, bh1, data prediction, lower_order_final; no corrector on the last step."""
+    path, card = process.named("vp-linear"), catalogue.samplers()["zhao2023unipc.unipc3"]
+    found = card.sample(exact_model(path), X, grids.uniform_t(6, path), process=path, draws=Silence())
+    assert found.x.flatten().tolist() == pytest.approx(CODED["bh1", "data"], rel=1e-11) and found.nfe == 6
 
 
 # ---- the weights -------------------------------------------------------------------------------------------------
