@@ -194,7 +194,7 @@ CLAIMS = (
         key="vandelft2025code/round-trip-error-is-first-order",
         says="Without correction and clipping, encoding and decoding return the input up to an error that halves with the step.",
         locus="section 3 of the paper [text]: N = 0 reconstructs; invariants 2 and 4 of the card",
-        kind="order",
+        kind="limit-equality",
         evidence="A",
         direction="within",
         margin=0.15,
