@@ -28,8 +28,9 @@ Differs     The paper claims second order: neither form has it, and the code's l
             (5 steps) and 1.03 (30). The paper's summary gives eta = sigmoid(|eta*|), zeta = sigmoid(-(|zeta*| - mu)):
             weights = "paper"; the code halves eta and takes the minus sign for N > 20 only: weights = "code". The code
             divides 0 by 0 where predictions vanish or agree: here the quotient is 0. It refuses one step at order 2:
-            here that is E. Its driver takes one step off when denoise_to_zero is set; here the grid says how many.
-            A grid that ends at sigma = 0 does so under "code" and "plain" alone: "full" would evaluate there.
+            here that is E. Its clamp of ri to [r/4, 3r/2] never acts: the sigmoid of |r1|/4 lies in [1/2, 1). Its
+            driver takes one step off when denoise_to_zero is set; here the grid says how many. A grid that ends at
+            sigma = 0 does so under "code" and "plain" alone: "full" would evaluate there.
 """
 
 from __future__ import annotations
