@@ -111,7 +111,8 @@ CLAIMS = (
         direction="below",
         estimand="PSNR, dB, with the code's labels minus that with the trained ones",
         missing="labels are an option of the parametrisation, which belongs to a checkpoint and not to a job; a test holds "
-        "that the option passes what the code passes. Nearest: "
+        "that the option passes what the code passes. By hand on 300 digits with digits-restore, 10 steps, the sign was the "
+        "other one (17.31 dB against 15.58; the first estimate alone 16.89). Nearest: "
         "cicchetti2024nafdpm/stopping-at-the-first-knot-costs-nothing",
     ),
     Claim(
