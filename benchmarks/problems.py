@@ -239,6 +239,10 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
     if process.kind not in defined_on:
         kinds = " or ".join(sorted(defined_on))
         raise UsageError(f"process: {job.process!r} is of kind {process.kind!r}, expected {kinds} for {card.id}")
+    only = getattr(card, "paths", frozenset())
+    if only and process.name not in only:
+        names = " or ".join(sorted(only))
+        raise UsageError(f"process: {job.process!r}, expected {names}, on which alone {card.id} is defined")
     if not suits(needs, target):
         raise UsageError(
             f"target: {job.target!r} gives {', '.join(sorted(aids_offered(target))) or 'no aid'}, but {card.id} needs "

@@ -24,8 +24,8 @@ timeout_seconds = 60
 
 [[select]]
 name = "flow"
-methods = { consumes = "mean" }
-targets = ["g3", "product-2d"]
+methods = { consumes = "mean", needs = [], variant = false }
+targets = ["g3"]
 paths = [["ve-edm", "power(7)"]]
 nfe = [8]
 adaptive = [{ rtol = 1e-2, atol = 1e-2 }]

@@ -133,6 +133,7 @@ def numbers(scores):
     flat = {}
     for key, value in scores.items():
         bounds = (value.estimate, value.low, value.high) if isinstance(value, Interval) else (value,)
+        bounds = value if isinstance(value, list) else bounds
         flat |= {f"{key} {part}": v for part, v in enumerate(bounds)}
     return flat
 
@@ -254,12 +255,14 @@ def test_exact_samples_share_no_draw_with_the_sampler_and_follow_the_law_at_the_
 def test_flow_error_of_known_displacements():
     ends = shards(normals(10, 900, 4))
     context = Context(ends=ends)
-    assert flow_error.flow_error(ends, context) == {"flow_error": 0.0, "flow_error_max": 0.0}
+    nothing = {"flow_error": 0.0, "flow_error_max": 0.0, "flow_error_by_shard": [0.0] * len(ends)}
+    assert flow_error.flow_error(ends, context) == nothing
     moved = torch.zeros(900, 4, dtype=torch.float64)
     moved[:90] = torch.tensor([3.0, 0.0, 4.0, 0.0])  # RMS over four coordinates: 5/2
     samples = shards(torch.cat(ends) + moved)
     found = flow_error.flow_error(samples, context)
     assert found["flow_error"] == pytest.approx(2.5 * math.sqrt(0.1)) and found["flow_error_max"] == pytest.approx(2.5)
+    assert found["flow_error_by_shard"][0] == pytest.approx(2.5) and found["flow_error_by_shard"][-1] == 0  # 45 each
     robust = flow_error.flow_error_median(samples, context)
     assert robust == {"flow_error_median": 0.0, "flow_error_median_changed": pytest.approx(0.1)}
 
@@ -875,7 +878,7 @@ def test_inverse_metrics_on_known_samples():
     problem, group = made.context.problem, torch.cat(list(made.context.group))
     off = [truth + 0.2 for truth in made.context.truth]
     assert inverse.score_psnr(off, made.context)["psnr"].estimate == pytest.approx(20.0)  # 10 log10(2^2 / .2^2)
-    edges = math.sqrt((24 * 0.6**2 + 4 * 1.0**2) / 64)  # of .2: three neighbours are missing at a side, five at a corner
+    edges = math.sqrt((24 * 0.6**2 + 4 * 1.0**2) / 64)  # of .2: a side lacks 3 neighbours, a corner 5
     assert inverse.score_edge_error(off, made.context)["edge_error"].estimate == pytest.approx(edges)
     mean = shards(problem.posterior_mean[group])
     assert inverse.score_posterior_error(mean, made.context)["posterior_error"].high == pytest.approx(0, abs=1e-14)

@@ -19,7 +19,6 @@ from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
 from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, Shared, WrongKind, expand
 
-
 CALLED_WITH = {"condition", "guide", "share", "noise_logits"}
 
 

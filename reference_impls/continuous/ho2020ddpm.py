@@ -403,7 +403,7 @@ def log_prob(
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process, large=large)
     step = partial(bound_step, decoder=decoder, levels=levels, low=low, high=high)
     total = prior_nats(x0, process) if high >= 1 else x0.new_zeros(x0.shape[0])
-    return -drive(rows, step, model, x0, draws=draws, memory=total, tags=("step",)).memory * x0[0].numel()
+    return -drive(rows, step, model, x0, draws=draws, memory=total, tags=("step",)).memory * x0.shape[1:].numel()
 
 
 def bits(nats: Tensor, shape: tuple[int, ...]) -> Tensor:

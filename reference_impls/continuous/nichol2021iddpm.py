@@ -326,7 +326,7 @@ def log_prob(
     signal, noise = process.alpha(1.0) ** 2, process.sigma(1.0) ** 2
     prior = (signal * x0.flatten(1).square().mean(1) + noise - 1 - math.log(noise)) / 2
     step = partial(bound_step, decoder=decoder, levels=levels)
-    return -drive(rows, step, model, x0, draws=draws, memory=prior, tags=("step",)).memory * x0[0].numel()
+    return -drive(rows, step, model, x0, draws=draws, memory=prior, tags=("step",)).memory * x0.shape[1:].numel()
 
 
 # ---- times -------------------------------------------------------------------------------------------------------

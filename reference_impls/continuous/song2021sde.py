@@ -419,6 +419,7 @@ def _card(name: str, *, path: str, per_step: int = 1, **fields: Any) -> Sampler:
 
 ROTATION, GUIDE = frozenset({"rotation"}), frozenset({"guide"})
 PC, CODE = {"predictor": "reverse_diffusion", "corrector": "langevin"}, {"shipped": True, "denoise": True}
+VP_OR_VE = frozenset({"vp-linear", "ve-geo"})  # what the code's ancestral step and corrector know
 
 PAPER = Paper(
     key="song2021sde",
@@ -474,25 +475,26 @@ PAPER = Paper(
         ),
         _card(
             "euler_maruyama_shipped", path="vp-linear", options={**CODE, "predictor": "euler_maruyama"},
-            grid=chain_times, symmetric=ROTATION, variant=True,
+            grid=chain_times, symmetric=ROTATION, variant=True, paths=VP_OR_VE | {"subvp"},
         ),
         _card(
             "reverse_diffusion_shipped", path="ve-geo", options={**CODE, "predictor": "reverse_diffusion"},
-            grid=chain_times, symmetric=ROTATION, variant=True,
+            grid=chain_times, symmetric=ROTATION, variant=True, paths=VP_OR_VE | {"subvp"},
         ),
         _card(
             "ancestral_shipped", path="ve-geo", options={**CODE, "predictor": "ancestral_small"}, grid=chain_times,
-            symmetric=ROTATION, variant=True,
+            symmetric=ROTATION, variant=True, paths=VP_OR_VE,
         ),
         _card(
             "pc_shipped", path="ve-geo", options={**CODE, **PC, "corrector": "langevin_batch"}, grid=chain_times,
-            per_step=2, symmetric=ROTATION, per_sample=False, variant=True,
+            per_step=2, symmetric=ROTATION, per_sample=False, variant=True, paths=VP_OR_VE,
             known_failures={"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
             reduces=(Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion_shipped", on="own"),),
         ),
         _card(
             "inpaint_shipped", path="ve-geo", options={**CODE, **PC, "corrector": "langevin_batch"}, grid=chain_times,
             per_step=2, per_sample=False, variant=True, needs=GUIDE, start=partial(start_with_known, clean=True),
+            paths=VP_OR_VE,
             known_failures={"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
             reduces=(Reduction({"denoise": False}, "song2021sde.pc_shipped", {"denoise": False}, on="own"),),
         ),

@@ -225,7 +225,7 @@ def sample_turned(
 ) -> Run:
     """DPM-Solver++ with every direction turned through `angle` radians at random: 0.11 is float32 rounding at lamb 1e-3
     for |n|^2 = 3072 (this suite's ablation). x [B,*D] with at least two entries a sample."""
-    step = partial(lml_step, lamb=1.0, kappa=0.0, angle=angle if x[0].numel() > 1 else 0.0)
+    step = partial(lml_step, lamb=1.0, kappa=0.0, angle=angle if x.shape[1:].numel() > 1 else 0.0)
     return drive(dpm_plan(grid, process, order=order), step, model, x, draws=draws)
 
 

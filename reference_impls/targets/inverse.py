@@ -412,7 +412,9 @@ def digits_inpainting(noise_std: float = 0.2) -> AtomProblem:
 def gaussian_superresolution(noise_std: float = 0.2) -> LinearGaussian:
     """digits-superresolution for the Gaussian of the training digits' mean and covariance, truths drawn from it."""
     images = digits("train")[0].flatten(1)
-    prior = gaussian(images.mean(0), torch.cov(images.T), "digits-gaussian")
+    # corners that are never inked get a standard deviation of .01: without it the law has no density
+    covariance = torch.cov(images.T) + 1e-4 * torch.eye(64, dtype=torch.float64)
+    prior = gaussian(images.mean(0), covariance, "digits-gaussian")
     halves = torch.eye(4, dtype=torch.float64).repeat_interleave(2, 1) / 2
     matrix, draws = torch.kron(halves, halves), Philox(MEASUREMENT_SEED, 400)
     truth = prior.sample(draws, torch.empty(400, 64, dtype=torch.float64))
@@ -421,7 +423,7 @@ def gaussian_superresolution(noise_std: float = 0.2) -> LinearGaussian:
         name="gaussian-superresolution",
         weights=torch.ones(1, dtype=torch.float64),
         means=prior.mu[None],
-        covariances=torch.cov(images.T)[None],
+        covariances=covariance[None],
         matrix=matrix,
         noise_std=noise_std,
         y=truth @ matrix.T + noise_std * noise,
