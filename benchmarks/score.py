@@ -280,9 +280,9 @@ def text_of(windows: Tensor) -> Tensor:
 
 def _checked(found: metrics.Scores) -> dict[str, Any]:
     for name, value in found.items():
-        if isinstance(value, float):
+        for each in value if isinstance(value, list) else [value]:
             try:
-                finite(torch.tensor([[value]]), name)
+                finite(torch.tensor([[each]]) if isinstance(each, float) else torch.zeros(1, 1), name)
             except NonFinite:
-                raise NonFinite(f"{name}: {value}, expected a finite number") from None
+                raise NonFinite(f"{name}: {each}, expected a finite number") from None
     return dict(found)

@@ -53,9 +53,9 @@ def shelf(tmp_path):
 
 
 def test_a_page_for_each_target_says_measured_orders_and_walls(shelf):
-    page = (shelf / "reports" / "solvers-g3.html").read_text()
+    page = (shelf / "reports" / "solvers-g3-ve-edm.html").read_text()
     assert "first order" in page and "second order" in page and "with noise" in page
-    orders = (shelf / "store" / "tables" / "g3-orders.csv").read_text()
+    orders = (shelf / "store" / "tables" / "g3-ve-edm-orders.csv").read_text()
     for method, order in ((FIRST, 1.0), (SECOND, 2.0)):
         line = next(line for line in orders.splitlines() if line.startswith(method))
         declared, measured = line.split(",")[1:3]

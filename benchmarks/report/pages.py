@@ -76,7 +76,7 @@ class Pages:
         inputs, made, labels = self.inputs, environment(), _labels(self.shown)
         shared = {
             "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name,
-            "papers": sorted(inputs.papers), "shelf": {t: f"solvers-{slug(t)}.html" for t in self.shelf.sections},
+            "papers": sorted(inputs.papers), "shelf": {n: f"solvers-{slug(n)}.html" for n in self.shelf.sections},
         }  # fmt: skip
         keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
         shown = [overview.summary(self.panels, self.failures), *self.shown]
@@ -89,27 +89,27 @@ class Pages:
         return pages | self.shelf_pages(made, shared)
 
     def shelf_pages(self, made: Environment, shared: dict) -> dict[str, str]:
-        """A page for each target of the solver shelf."""
+        """A page for each target and path of the solver shelf."""
         pages = {}
-        for target, sections in self.shelf.sections.items():
+        for name, sections in self.shelf.sections.items():
             labels = sorted(_labels(sections))
             looks = self.shelf.panels.looks
             keys = {label: figures.key(label, looks[label], slug("key", label)) for label in labels}
-            pages[shared["shelf"][target]] = made.get_template("solvers.html.j2").render(
-                **shared, title=f"{target} - trilemma", sections=sections, keys=keys, target=target,
+            pages[shared["shelf"][name]] = made.get_template("solvers.html.j2").render(
+                **shared, title=f"{name} - trilemma", sections=sections, keys=keys, name=name,
                 said=self.shelf.said,
             )  # fmt: skip
         return pages
 
 
 class ShelfPages:
-    """Sections for each target of the solver shelf: of this run if it is one of it, else of the committed records."""
+    """Sections for each target and path of the shelf: of this run if it is one of it, else of the committed records."""
 
     def __init__(self, inputs: Inputs):
         found, committed = solvers.inputs_of(inputs)
         self.said = solvers.when(found) if committed else ""
         self.panels = Panels(found, style.looks(found.methods, {*found.frame.label, *found.frame.series}))
-        self.sections = {shelf.target: shelf.sections() for shelf in solvers.shelves(self.panels)}
+        self.sections = {shelf.name: shelf.sections() for shelf in solvers.shelves(self.panels)}
         self.tables = [] if committed else self.panels.tables
 
 

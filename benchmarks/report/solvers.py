@@ -1,4 +1,4 @@
-"""A page for each analytic target of the suite `solvers`: error against evaluations and time on every path and grid.
+"""A page for each analytic target and path of the suite `solvers`: error against evaluations and time on every grid.
 
 Solver, path and grid are separate axes: a setting is a path with a grid, and all methods of a setting share start
 states and noise. Methods stand in panels by their declared order, so that a slope can be read against its guide.
@@ -41,10 +41,11 @@ def group_of(card: Any) -> str:
 
 
 class Shelf:
-    """The rows of one target, and what is said of them."""
+    """The rows of one target on one path, and what is said of them."""
 
-    def __init__(self, panels: Panels, target: str, rows: pd.DataFrame):
-        self.panels, self.target, self.rows, self.budgets = panels, target, rows, budgets()
+    def __init__(self, panels: Panels, target: str, process: str, rows: pd.DataFrame):
+        self.panels, self.target, self.process, self.rows = panels, target, process, rows
+        self.budgets, self.name = budgets(), f"{target} {process.partition('[')[0]}"
 
     @cached_property
     def walls(self) -> Mapping[str, float]:
@@ -80,7 +81,19 @@ class Shelf:
             plots = self.panels.plots(part, shown, "nfe", id, guides=guides, always_log=True)
             if plots:
                 blocks += [Heading(id, group), self.panels.key(id, part), plots]
+            timed = part.assign(per_sample=part.nfe * part.method.map(self.seconds_per_evaluation))
+            timed = timed[timed.per_sample.notna()]
+            plots = self.panels.plots(timed, shown[:1], "per_sample", id + "-time", always_log=True)
+            if plots:
+                blocks += [plots, Prose(TIMED)]
         return blocks
+
+    @cached_property
+    def seconds_per_evaluation(self) -> Mapping[str, float]:
+        """method -> seconds per sample and evaluation in its timed cell on this target, its own work included."""
+        rows = self.panels.frame
+        rows = rows[(rows.kind == "timing") & (rows.value == "seconds_per_sample") & (rows.target == self.target)]
+        return {row.method: row.estimate / row.nfe for row in rows.itertuples()}
 
     def table(self, metric: str, title: str, key: Mapping[str, str], rows: pd.DataFrame) -> Table | None:
         """Methods x evaluations, the wall flagged."""
@@ -120,8 +133,8 @@ class Shelf:
             "whose errors lie above the wall and below " + f"{LARGEST_ERROR:g}; [interval] over the shards of start "
             "states. On one pair of step counts: the laws demand steady slopes and are the finer test."
         )
-        title = f"Measured orders: {self.target}"
-        return [self.panels.keep(Table(views.slug(self.target, "orders"), title, caption, ("Method",), tuple(columns),
+        title = f"Measured orders: {self.target}, {self.process}"
+        return [self.panels.keep(Table(views.slug(self.name, "orders"), title, caption, ("Method",), tuple(columns),
                                        tuple(rows)))]  # fmt: skip
 
     @cached_property
@@ -136,6 +149,7 @@ class Shelf:
 
 ORDERS_ASK = "With what power of the number of steps does each method's error fall, and is it its declared one?"
 SETTING_ASK = "How far from the exact answer is each method at equal evaluations, on this path and this grid?"
+TIMED = "Seconds are computed: those of the method's timed cell on this target, scaled by its evaluations."
 WALL = "'wall': not to be told from the error of the reference itself."
 
 
@@ -189,10 +203,10 @@ def inputs_of(inputs: Inputs) -> tuple[Inputs, bool]:
 
 
 def shelves(panels: Panels) -> list[Shelf]:
-    """One for each target that the suite's records are about."""
+    """One for each target and path that the suite's records are about."""
     rows = panels.inputs.shelved
     rows = views.methods(rows[rows.kind.isin({"score", "sample"})])
-    return [Shelf(panels, key["target"], part) for key, part in views.settled(rows, ["target"])]
+    return [Shelf(panels, *key.values(), part) for key, part in views.settled(rows, ["target", "process"])]
 
 
 def when(inputs: Inputs) -> str:
