@@ -411,6 +411,35 @@ def report(
     emit({"report": str(written)}) if as_json else print(written)
 
 
+@app.command("keep")
+def keep(suite: SuiteName, store: StoreFolder = None, as_json: AsJson = False) -> None:
+    """Write a suite's current records under results/reference/, one file without samples, to be committed.
+
+    Those of a suite with claims stand beside every store and answer the ledger; others have a folder of their own.
+    """
+    from benchmarks import records, score
+    from benchmarks.jobs import UsageError
+    from benchmarks.tables.cells import counting
+
+    made = planned(suite, "*", "float32")
+    asked = {job.id for job in made.jobs()}
+    known = records.Store(store or records.RUNS)
+
+    def counts(record: Any) -> bool:
+        beside = record.job.kind in ("floor", "reference")
+        return (beside or record.job.id in asked) and score.is_current(record)
+
+    found = sorted(counting(known.records(), counts), key=lambda record: record.key)
+    if not found:
+        raise UsageError(f"store: {known.folder} has no current record of {suite}; `trilemma bench {suite}` makes them")
+    folder = records.REFERENCE if made.claims else records.REFERENCE / made.suite
+    path = folder / "records" / f"{made.suite}.jsonl"
+    replaced(path, "".join(record.model_dump_json(exclude_defaults=True) + "\n" for record in found))
+    lacking = len(asked) - len({record.job.id for record in found if record.score is None} & asked)
+    row = {"file": str(path), "records": len(found), "bytes": path.stat().st_size, "jobs without a record": lacking}
+    emit(row) if as_json else show([row], "kept")
+
+
 @app.command("claims")
 def claims_(
     keys: Annotated[list[str] | None, typer.Argument(help="Claims by key or by paper; default all.")] = None,

@@ -130,11 +130,11 @@ class Store:
 
     The record of a key: of several the first with status ok in (file name, line) order, else the last.
     A record of the folder itself that is ok goes before one beside it. `problems` has one line for each unreadable line
-    and for each pair of ok records of one folder and key that differ. pattern: which files of records/ are read.
+    and for each pair of ok records of one folder and key that differ.
     """
 
-    def __init__(self, folder: Path | str = RUNS, *, beside: Iterable[Path | str] = (), pattern: str = "*.jsonl"):
-        self.folder, self.pattern = Path(folder), pattern
+    def __init__(self, folder: Path | str = RUNS, *, beside: Iterable[Path | str] = ()):
+        self.folder = Path(folder)
         self.beside = tuple(Path(path) for path in beside)
         self._problems: list[str] = []
         self._file = None
@@ -147,7 +147,7 @@ class Store:
         if self._records is None:
             self._records = {}
             for folder in (self.folder, *self.beside):
-                for path in sorted(folder.glob(f"records/{self.pattern}")):
+                for path in sorted(folder.glob("records/*.jsonl")):
                     for record in self._lines(path):
                         self._take(record, folder)
         return self._records

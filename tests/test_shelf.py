@@ -78,6 +78,20 @@ def test_orders_are_read_above_the_wall_and_have_an_interval_over_shards():
     assert solvers.slopes(shards, rows, wall=1.0) == {}
 
 
+def test_committed_records_are_said_to_be(tmp_path, shelf, monkeypatch):
+    from benchmarks import records
+
+    (tmp_path / "reference").mkdir()
+    (shelf / "store").rename(tmp_path / "reference" / "solvers")
+    monkeypatch.setattr(records, "REFERENCE", tmp_path / "reference")
+    (tmp_path / "empty" / "records").mkdir(parents=True)
+    asked = plan(Suite(name="other", about="x", shelf=True))
+    report.build(tmp_path / "empty", tmp_path / "other", plan=asked, current=None, findings=())
+    page = (tmp_path / "other" / "solvers-g3-ve-edm.html").read_text()
+    assert "30 committed records, made 2026-01-01 by commit c0ffee." in page and "<svg" in page
+    assert "solvers-g3-ve-edm.html" in (tmp_path / "other" / "index.html").read_text()
+
+
 def test_groups_follow_the_cards():
     cards = catalogue.samplers()
     assert solvers.group_of(cards[FIRST]) == "first order" and solvers.group_of(cards[SECOND]) == "second order"

@@ -107,10 +107,14 @@ class ShelfPages:
 
     def __init__(self, inputs: Inputs):
         found, committed = solvers.inputs_of(inputs)
+        self.sections, self.tables = {}, []
+        if found is None:
+            return
         self.said = solvers.when(found) if committed else ""
         self.panels = Panels(found, style.looks(found.methods, {*found.frame.label, *found.frame.series}))
-        self.sections = {shelf.name: shelf.sections() for shelf in solvers.shelves(self.panels)}
-        self.tables = [] if committed else self.panels.tables
+        self.sections = {shelf.name: shelf.sections() for shelf in solvers.shelves(self.panels, committed)}
+        if not committed:
+            self.tables = self.panels.tables
 
 
 def _labels(sections: list[Section]) -> set[str]:

@@ -43,9 +43,9 @@ def group_of(card: Any) -> str:
 class Shelf:
     """The rows of one target on one path, and what is said of them."""
 
-    def __init__(self, panels: Panels, target: str, process: str, rows: pd.DataFrame):
+    def __init__(self, panels: Panels, target: str, process: str, rows: pd.DataFrame, drawn: bool):
         self.panels, self.target, self.process, self.rows = panels, target, process, rows
-        self.budgets, self.name = budgets(), f"{target} {process.partition('[')[0]}"
+        self.budgets, self.name, self.drawn = budgets(), f"{target} {process.partition('[')[0]}", drawn
 
     @cached_property
     def walls(self) -> Mapping[str, float]:
@@ -71,6 +71,8 @@ class Shelf:
             chosen = self.table(metric, title, key, rows)
             if chosen is not None:
                 blocks.append(self.panels.keep(chosen, True))
+        if not self.drawn:
+            return [*blocks, Prose(NOT_DRAWN)]
         for group in GROUPS:
             part = rows[rows.method.map(lambda id: group_of(self.panels.inputs.methods.get(id))) == group]
             if part.empty:
@@ -149,6 +151,8 @@ class Shelf:
 
 ORDERS_ASK = "With what power of the number of steps does each method's error fall, and is it its declared one?"
 SETTING_ASK = "How far from the exact answer is each method at equal evaluations, on this path and this grid?"
+DRAWN = "ve-edm"  # of committed records only this path has plots, as all of them take more than a minute
+NOT_DRAWN = "Plots of this path come with a run of the suite: `trilemma bench solvers`, five minutes on two cores."
 TIMED = "Seconds are computed: those of the method's timed cell on this target, scaled by its evaluations."
 WALL = "'wall': not to be told from the error of the reference itself."
 
@@ -192,21 +196,27 @@ def budgets() -> list[int]:
     return sorted({int(nfe) for select in suites.named(SUITE).select for nfe in select.nfe or ()})
 
 
-def inputs_of(inputs: Inputs) -> tuple[Inputs, bool]:
-    """Inputs that hold the suite's records, and whether these are committed ones: a run of it speaks for itself, any
-    other report shows what stands in results/reference/, whatever code made it."""
+def inputs_of(inputs: Inputs) -> tuple[Inputs | None, bool]:
+    """Inputs that hold the suite's records, if any, and whether these are committed ones.
+
+    A run of the suite speaks for itself; a suite that asks for the shelf shows what stands in results/reference/,
+    whatever code made it.
+    """
     if inputs.plan is not None and inputs.plan.suite == SUITE:
         return inputs, False
-    from benchmarks.records import REFERENCE, Store
+    if inputs.plan is None or not inputs.plan.shelf:
+        return None, False
+    from benchmarks import records
 
-    return Inputs(Store(REFERENCE, pattern=f"{SUITE}*.jsonl"), current=None), True
+    return Inputs(records.Store(records.REFERENCE / SUITE), current=None), True
 
 
-def shelves(panels: Panels) -> list[Shelf]:
+def shelves(panels: Panels, committed: bool = False) -> list[Shelf]:
     """One for each target and path that the suite's records are about."""
     rows = panels.inputs.shelved
     rows = views.methods(rows[rows.kind.isin({"score", "sample"})])
-    return [Shelf(panels, *key.values(), part) for key, part in views.settled(rows, ["target", "process"])]
+    pages = views.settled(rows, ["target", "process"])
+    return [Shelf(panels, *key.values(), part, not committed or key["process"] == DRAWN) for key, part in pages]
 
 
 def when(inputs: Inputs) -> str:

@@ -3,6 +3,7 @@
     about = "one sentence"
     timeout_seconds = 120               # of one job; a select may have its own
     claims = ["E", "A"]                 # grades of the claims whose jobs are added, if any
+    shelf = false                       # whether its report shows the committed records of the solver shelf as well
 
     [[select]]
     name = "work-precision"             # of the table that the cells are for
@@ -83,6 +84,7 @@ class Suite(BaseModel):
     about: str
     timeout_seconds: float = 120.0
     claims: list[Literal["E", "A", "S", "C"]] = []
+    shelf: bool = False
     select: list[Select] = []
 
 
@@ -119,6 +121,7 @@ class Plan:
     cells: tuple[Cell, ...]
     excluded: tuple[Excluded, ...] = ()
     claims: tuple[str, ...] = field(default=())
+    shelf: bool = False
 
     def jobs(self) -> list[Job]:
         """Each job once, in order of first appearance."""
@@ -391,7 +394,7 @@ def plan(suite: Suite, *, net_dtype: str | None = None) -> Plan:
             else:
                 excluded[found] = None
     whole = (*cells.values(), *_of_claims(suite))
-    return Plan(suite.name, suite.about, whole, tuple(excluded), tuple(suite.claims))
+    return Plan(suite.name, suite.about, whole, tuple(excluded), tuple(suite.claims), suite.shelf)
 
 
 def _known_metric(name: str, known: Iterable[str]) -> None:
