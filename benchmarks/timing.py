@@ -32,14 +32,14 @@ class DeviceNoise:
         return self
 
     def normal(self, tag: str, like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return torch.empty_like(like).normal_(generator=self.generator)  # torch.randn itself may be lent to a peer
 
     def uniform(self, tag: str, shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=self.generator, dtype=torch.float64, device=self.device)
 
     def block(self, steps: int | range, tag: str, like: Tensor) -> Tensor:
         count = steps if isinstance(steps, int) else len(steps)
-        return torch.randn(count, *like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return like.new_empty(count, *like.shape).normal_(generator=self.generator)
 
 
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:

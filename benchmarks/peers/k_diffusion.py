@@ -70,7 +70,7 @@ CARDS = (
     _ode("lms", 4.0),
     _ode("dpmpp_2m", 2.0),
     _sde("euler_ancestral", 1.0),
-    _sde("dpmpp_2s_ancestral", 1.0, twice),
+    _sde("dpmpp_2s_ancestral", 2.0, twice),
     _sde("dpmpp_sde", 2.0, twice),
     _sde("dpmpp_2m_sde", 2.0),
     _sde("dpmpp_2m_sde", 2.0, label="dpmpp_2m_sde_heun", solver_type="heun"),

@@ -45,6 +45,8 @@ CARDS = (
     _card("euler", 1.0, order=1.0, exact_on=frozenset({"delta"})),
     _card("midpoint", 2.0, order=2.0),
     _card("heun2", 2.0, order=2.0),
-    _card("rk4", 4.0, order=4.0),
+    _card("rk4", 4.0, order=4.0, known_failures={
+        "order_is_as_declared": "the slopes fall from 4.5 towards 4 and come within .08 of each other at rounding only"
+    }),
     _card("dopri5", None, per_sample=False),  # one step size for the batch
 )

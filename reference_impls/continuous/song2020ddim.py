@@ -51,15 +51,15 @@ def plan(grid: Tensor, process: Process, *, eta: float = 0.0, sigma_hat: bool = 
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: {eta!r}, expected a number in [0, 1] (0 is DDIM, 1 is DDPM's small variance)")
-    t, s = grids.checked(grid)[:-1], grid[1:]
-    h = process.lam(s) - process.lam(t)
+    lam, sigma = process.lam(grids.checked(grid)), process.sigma(grid)
+    h, sigma_t, sigma_s = lam[1:] - lam[:-1], sigma[:-1], sigma[1:]
     shrink = torch.log1p(eta**2 * torch.expm1(-2 * h)) / 2  # log sqrt(1 - (v/sigma_s)^2)
-    fresh, small = (-torch.expm1(-2 * h)).sqrt(), process.sigma(s)
+    fresh = (-torch.expm1(-2 * h)).sqrt()
     return Plan(
-        t,
-        small / process.sigma(t) * shrink.exp(),
-        -process.alpha(s) * torch.expm1(shrink - h),
-        fresh * (torch.where(small > 0, process.sigma(t), 0.0) if sigma_hat else eta * small),
+        grid[:-1],
+        sigma_s / sigma_t * shrink.exp(),
+        -process.alpha(grid[1:]) * torch.expm1(shrink - h),
+        fresh * (torch.where(sigma_s > 0, sigma_t, 0.0) if sigma_hat else eta * sigma_s),
     )
 
 
@@ -81,7 +81,8 @@ def sample(
     if not clip >= 0:
         raise ValueError(f"clip: {clip!r}, expected a number >= 0 (0 does not clip)")
     rows, tags = plan(grid, process, eta=eta, sigma_hat=sigma_hat), ("step",) if eta > 0 or sigma_hat else ()
-    return drive(rows, partial(ddim_step, clip=clip), model, x, draws=draws, tags=tags)
+    step = partial(ddim_step, clip=clip) if clip else ddim_step
+    return drive(rows, step, model, x, draws=draws, tags=tags)
 
 
 def inversion_plan(grid: Tensor, process: Process) -> Plan:

@@ -105,7 +105,6 @@ def walk(
     for first in range(0, len(rows), chunk):
         here = range(first, min(first + chunk, len(rows)))
         ahead.first, ahead.blocks = first, {tag: draws.block(here, tag, x) for tag in tags}
-        for i in here:
-            ahead.step = i
-            x, memory = step(x, rows[i], memory, model=meter, draws=ahead)
+        for ahead.step, row in zip(here, rows[here.start : here.stop], strict=True):
+            x, memory = step(x, row, memory, model=meter, draws=ahead)
     return Run(x, meter.nfe, meter.vjps, None, memory)
