@@ -171,6 +171,7 @@ class Scorer:
         self.store, self.device = store, device
         self._contexts: dict[str, Context] = {}
         self._flows: dict[str, dict[str, Any]] = {}
+        self._classes: Callable[[Tensor], Tensor] | None = None  # of the data set's pinned classifier
 
     def score(self, job: Job, record: Record | None, reference: Record | None, names: Sequence[str]) -> list[Record]:
         """One appended record per metric: of `record`'s samples, or of the floor where record is None."""
@@ -221,8 +222,6 @@ class Scorer:
                 parts |= {"reference": known.held_out, "train": known.train}
                 if extractor_for(law.name):
                     parts["features"] = checkpoints.features(device=self.device)
-            if "labels" in traits_of(job):
-                parts["classify"] = self._classifier(law)
             self._contexts[key] = Context(**parts)
         return self._contexts[key]
 
@@ -247,7 +246,8 @@ class Scorer:
     def _classifier(self, law: Any) -> Callable[[Tensor], Tensor]:
         """[b,*D] -> int64 [b]: the pinned classifier's choice where the law has one, else the likeliest class."""
         if law.name in data.NAMED:
-            return checkpoints.classes(device=self.device)
+            self._classes = self._classes or checkpoints.classes(device=self.device)
+            return self._classes
         return lambda x: class_log_prob(law, x).argmax(1)
 
     def _asked(self, job: Job) -> dict[str, Any]:
@@ -255,6 +255,7 @@ class Scorer:
         target, found = problems.target_of(job.target), {}
         if "labels" in traits_of(job):
             found["labels"] = [problems.labels_of(job, target, rows) for rows in job.rows()]
+            found["classify"] = self._classifier(problems.law_of(target))  # not all on a target have it
         if problems.family_of(target) == "editing":
             count = target.guide.image.shape[0]
             guides = [target.rows(problems.measurement_of(job, count, rows)).guide for rows in job.rows()]

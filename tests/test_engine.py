@@ -318,3 +318,16 @@ def test_a_worker_runs_nothing_that_the_store_holds(tmp_path):
         assert lines(tmp_path) == expected
     engine.work([engine.Task("job", question, 60.0).line()], Store(tmp_path), "cpu", replies.append)
     assert lines(tmp_path) == 2
+
+
+def test_labels_are_classified_whatever_was_scored_on_the_target_before(tmp_path):
+    from benchmarks.score import Scorer
+
+    shared = dict(kind="sample", target="digits", process="ve-edm", grid="power(7)", steps=4, n=40, shards=20)
+    plain, labelled = (job(**shared, method=id, start="card") for id in ("song2020ddim.ddim", "ho2022cfg.2m"))
+    scorer = Scorer(Store(tmp_path), "cpu")
+    assert "classify" not in scorer._asked(plain) and scorer._shared(plain).classify is None
+    asked = scorer._asked(labelled)
+    images = torch.zeros(3, 1, 8, 8)
+    assert asked["classify"](images).shape == (3,) and len(asked["labels"]) == 20
+    assert scorer._asked(labelled)["classify"] is asked["classify"]  # loaded once
