@@ -427,7 +427,8 @@ def keep(suite: SuiteName, store: StoreFolder = None, as_json: AsJson = False) -
 
     def counts(record: Any) -> bool:
         beside = record.job.kind in ("floor", "reference")
-        return (beside or record.job.id in asked) and score.is_current(record)
+        there = record.status != "skipped"  # a checkpoint that was not here says nothing of the method
+        return there and (beside or record.job.id in asked) and score.is_current(record)
 
     found = sorted(counting(known.records(), counts), key=lambda record: record.key)
     if not found:

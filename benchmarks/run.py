@@ -84,7 +84,7 @@ def likelihood(job: Job, device: torch.device) -> Answer:
         x0 = problems.points_of(target, rows, draws, like)
         log_p = card.log_prob(model, x0, process=process, draws=draws, **job.options)
         nats.append(finite(log_p[:, None], "log p")[:, 0].detach().cpu().double())
-        if callable(getattr(target, "log_prob", None)):
+        if callable(getattr(target, "log_prob", None)) and problems.data_of(target) is None:  # atoms have no density
             known.append(target.log_prob(x0).detach().cpu().double())
     whole = torch.cat(nats)
     means = [whole[rows.start : rows.stop].mean().item() for rows in job.rows()]

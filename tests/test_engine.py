@@ -331,3 +331,15 @@ def test_labels_are_classified_whatever_was_scored_on_the_target_before(tmp_path
     images = torch.zeros(3, 1, 8, 8)
     assert asked["classify"](images).shape == (3,) and len(asked["labels"]) == 20
     assert scorer._asked(labelled)["classify"] is asked["classify"]  # loaded once
+
+
+def test_a_likelihood_of_atoms_has_no_exact_value_beside_it():
+    from benchmarks import run
+
+    asked = job(
+        kind="likelihood", method="ho2020ddpm.bound_small", target="digits", process="discrete-linear", n=2,
+        options={"levels": 17, "steps": 5},
+    )  # fmt: skip
+    with torch.no_grad():
+        values, _ = run.likelihood(asked, torch.device("cpu"))
+    assert "log_p" in values and "log_p_exact" not in values
