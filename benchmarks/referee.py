@@ -93,7 +93,8 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
 def _known() -> dict[str, Any]:
     from benchmarks import peers
 
-    kinds = (catalogue.samplers, catalogue.objectives, catalogue.likelihoods, catalogue.transforms, peers.samplers)
+    ours = (catalogue.samplers, catalogue.objectives, catalogue.likelihoods, catalogue.transforms)
+    kinds = (*ours, peers.samplers, peers.objectives)
     return {id: card for kind in kinds for id, card in kind().items()}
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Meter, Run, Sampler, require
+from reference_impls.core.types import Draws, Meter, Objective, Run, Sampler, require
 
 
 @cache
@@ -60,6 +60,12 @@ def missing() -> dict[str, str]:
 def samplers() -> dict[str, Sampler]:
     """id -> card of every installed peer."""
     return {card.id: card for module in modules().values() for card in module.CARDS}
+
+
+@cache
+def objectives() -> dict[str, Objective]:
+    """id -> card of every installed peer's objective: for `trilemma check`."""
+    return {card.id: card for module in modules().values() for card in getattr(module, "OBJECTIVES", ())}
 
 
 def is_peer(id: str) -> bool:
