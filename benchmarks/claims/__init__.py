@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from statistics import fmean
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -200,3 +201,37 @@ def paired_over(
 
     first, second = ([change(evidence.number(job, name, metric)) for job in jobs] for jobs in (ours, theirs))
     return paired_difference(first, second, evidence.level, n=ours[0].n)
+
+
+def trained(recipe: str, seed: int) -> str:
+    """The checkpoint of that recipe and training seed, by name."""
+    return f"{recipe}@{seed}" if seed else recipe
+
+
+def contrast(
+    key: str, metric: str, ours: Callable[[], Sequence[Job]], theirs: Callable[[], Sequence[Job]], **fields: Any
+) -> Claim:
+    """The claim that a metric of some jobs differs from that of others paired with them (see `paired_over`)."""
+    return Claim(
+        key=key, metrics=(metric,), jobs=lambda: [*ours(), *theirs()],
+        judge=lambda evidence: paired_over(evidence, metric, ours(), theirs()), **fields,
+    )  # fmt: skip
+
+
+def contrast_of_networks(
+    key: str, metric: str, ours: Callable[[int], Sequence[Job]], theirs: Callable[[int], Sequence[Job]], seeds: Sequence[int],
+    **fields: Any,
+) -> Claim:  # fmt: skip
+    """The same over networks: `ours` and `theirs` are a training seed's jobs, and the interval is over training seeds."""
+    from benchmarks.statistics import paired_difference
+
+    def judge(evidence: Evidence) -> Interval:
+        first, second = (
+            [fmean(evidence.number(job, metric) for job in jobs(seed)) for seed in seeds] for jobs in (ours, theirs)
+        )
+        return paired_difference(first, second, evidence.level, n=sum(job.n for job in ours(seeds[0])))
+
+    return Claim(
+        key=key, metrics=(metric,), jobs=lambda: [job for seed in seeds for jobs in (ours, theirs) for job in jobs(seed)],
+        judge=judge, evidence="S", **fields,
+    )  # fmt: skip
