@@ -13,7 +13,7 @@ from reference_impls import catalogue, targets
 from reference_impls.continuous import song2020ddim as ddim
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Predictor, expand
+from reference_impls.core.types import Guide, Predictor, expand
 
 VP = process.named("vp-linear").between(0.05, 0.9)
 CARD = catalogue.samplers()["song2020ddim.ddim"]
@@ -137,10 +137,29 @@ def test_round_trip_error_falls_as_one_over_steps():
     assert round_trip_error(16, Predictor("mean", lambda x, t: torch.full_like(x, 0.4))) < 1e-12
 
 
-def test_inversion_refuses_a_clean_end():
+def test_round_trip_is_inversion_and_then_the_sampler():
+    """Section 5.4, from the image as it is; 2 N evaluations, upward ones first."""
+    card, grid = catalogue.samplers()["song2020ddim.round_trip"], grids.uniform_lam(6, VP)
+    image = torch.tensor([[1.7], [-0.2], [0.6]], dtype=torch.float64)
+    aids, like = {"guide": Guide(image)}, torch.zeros(3, 1, dtype=torch.float64)
+    x = card.start(Philox(0, 3), like, grid, VP, aids)
+    assert torch.equal(x, image) and x.data_ptr() != image.data_ptr()
+    up = ddim.invert(exact_model(VP), x, grid, process=VP, draws=Silence())
+    down = ddim.sample(exact_model(VP), up.x, grid, process=VP, draws=Silence())
+    found = card.sample(exact_model(VP), x, grid, process=VP, draws=Silence(), **aids)
+    assert torch.equal(found.x, down.x) and found.nfe == up.nfe + down.nfe == card.nfe(grid) == 12
+
+
+@pytest.mark.parametrize("id", ["song2020ddim.inversion", "song2020ddim.round_trip"])
+def test_inversion_refuses_a_clean_end(id):
     grid, x = torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    card, aids = catalogue.samplers()[id], {"guide": Guide(x)} if id.endswith("round_trip") else {}
+
+    def never(x, t):
+        raise AssertionError("the model was evaluated")
+
     with pytest.raises(grids.BadGrid, match="sigma = 0"):
-        ddim.invert(exact_model(VP), x, grid, process=process.named("condot"), draws=Silence())
+        card.sample(Predictor("mean", never), x, grid, process=process.named("condot"), draws=Silence(), **aids)
 
 
 def test_subsequences_are_the_published_indices():
@@ -156,6 +175,8 @@ def test_subsequences_are_the_published_indices():
     assert indices(ddim.uniform_subsequence(3, chain)) == [0, 333, 666]  # the official list goes on to 999
     assert indices(ddim.uniform_subsequence(1, chain)) == indices(ddim.quadratic_subsequence(1, chain)) == [0]
     assert indices(CARD.grid(10, chain)) == list(range(0, 1000, 100)) and CARD.grid(10, chain)[-1] == 0
+    quadratic = catalogue.samplers()["song2020ddim.quadratic"]
+    assert torch.equal(quadratic.grid(10, chain), ddim.quadratic_subsequence(10, chain))
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.uniform_subsequence(bad, chain)
@@ -164,6 +185,38 @@ def test_subsequences_are_the_published_indices():
     for bad in (0, 30):
         with pytest.raises(grids.BadGrid, match="1..29"):
             ddim.quadratic_subsequence(bad, chain)
+
+
+@pytest.mark.parametrize(
+    ("grid", "index", "signal"),
+    [(ddim.uniform_subsequence, 900, 2.70e-4), (ddim.quadratic_subsequence, 800, 1.51e-3)],
+)
+def test_ten_official_steps_start_from_noise_that_is_none_yet(grid, index, signal):
+    """Pitfall of the card: index 900 or 800 of 999, where abar is not 0; on N(1, .01) the mean ends too low.
+
+    With x ~ N(0, 1) for N(alpha, 1 - .99 alpha^2) at the start, the end is off by alpha times the sampler's factor.
+    """
+    chain = process.named("discrete-linear")
+    times = grid(10, chain)
+    assert times[0].item() == pytest.approx((index + 1) / 1000)
+    assert chain.alpha(times[0].item()) ** 2 == pytest.approx(signal, rel=5e-3)  # three digits printed
+    a, e = chain.alpha(times).tolist(), chain.sigma(times).tolist()
+    factor = math.prod((a[i + 1] * a[i] * 0.01 + e[i + 1] * e[i]) / (a[i] ** 2 * 0.01 + e[i] ** 2) for i in range(10))
+    ends = [
+        ddim.sample(gaussian(chain, 0.01, 1.0), torch.tensor([[x]], dtype=torch.float64), times, process=chain,
+                    draws=Silence()).x.item()
+        for x in (a[0], 0.0)
+    ]  # fmt: skip
+    assert ends == pytest.approx([1.0, 1.0 - factor * a[0]], rel=1e-12)
+
+
+def test_no_noise_is_the_default():
+    """main.py: eta 0; and nothing is clipped."""
+    grid, x = torch.tensor([0.9, 0.4, 0.1], dtype=torch.float64), torch.tensor([[9.0]], dtype=torch.float64)
+    assert all(torch.equal(*pair) for pair in zip(ddim.plan(grid, VP), ddim.plan(grid, VP, eta=0.0), strict=True))
+    found = ddim.sample(Predictor("mean", lambda x, t: x), x, grid, process=VP, draws=Philox(0, 1)).x
+    rows = ddim.plan(grid, VP, eta=0.0)
+    torch.testing.assert_close(found, (rows.keep + rows.pull).prod() * x, rtol=1e-13, atol=0)
 
 
 def test_eta_outside_its_range_is_refused():

@@ -9,9 +9,11 @@ Step        e = (x_t - alpha_t D)/sigma_t;  v = eta sigma_s sqrt(1 - exp(-2h)), 
             x_s = alpha_s D + sqrt(sigma_s^2 - v^2) e + v z; at sigma_s = 0 it lands on D.               [eq. 12, 16]
             sigma-hat: z enters with sigma_t sqrt(1 - exp(-2h)) instead, whatever eta; the paper takes eta = 1.
             Inversion: the same step with eta = 0 walked from s up to t, e taken at s.                          [eq. 14]
-Cost        NFE = steps, for inversion too. Order 1 (eta = 0), weak order 1 (eta = 1).
-Exact when  point mass: any step, any eta, pathwise for eta = 0. eta = 1 is DDPM's "fixedsmall" chain, same draws.
-            sigma-hat is its "fixedlarge". Every path with the same rho gives the same x/alpha.
+            Round trip: up from grid[-1] to grid[0], and down again with eta = 0.                             [sec. 5.4]
+Cost        NFE = steps, for inversion too; round trip: 2 steps. Order 1 (eta = 0), weak order 1 (eta = 1).
+Exact when  point mass: any step, any eta, pathwise for eta = 0; the round trip returns its start. eta = 1 is DDPM's
+            "fixedsmall" chain, same draws. sigma-hat is its "fixedlarge". Every path with the same rho gives the same
+            x/alpha.
 Differs     The official "uniform" list range(0, T, T // S) holds more than S indices when S does not divide T; here it
             is its first S. Its "quadratic" list repeats index 0 for S > 29 (a step from t to t): refused. Both start
             below the last index (900 of 999 for S = 10, 0 for S = 1) from N(0, I): kept, and a bias that the tables
@@ -22,8 +24,9 @@ Differs     The official "uniform" list range(0, T, T // S) holds more than S in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +34,7 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler
+from reference_impls.core.types import Draws, Guide, Model, Paper, Reduction, Run, Sampler
 
 TRAINED = 1000  # length of the training chain [code]
 
@@ -101,6 +104,17 @@ def invert(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Dr
     return drive(inversion_plan(grid, process), ddim_step, model, x, draws=draws)
 
 
+def round_trip(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: Guide) -> Run:
+    """Encode x [B,*D] at grid[-1], then decode it. guide: what `start_with_image` reads, not used here."""
+    ways = zip(inversion_plan(grid, process), plan(grid, process), strict=True)
+    return drive(Plan(*(torch.cat(way) for way in ways)), ddim_step, model, x, draws=draws)
+
+
+def start_with_image(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:
+    """The guide's image as a state at grid[-1], [B,*D]: what is to be encoded carries that level's noise already."""
+    return aids["guide"].image.to(like.device, like.dtype).expand_as(like).clone()
+
+
 def _times(indices: Tensor, process: Process) -> Tensor:
     if process.t_max != 1:
         raise grids.BadGrid(
@@ -141,58 +155,24 @@ PAPER = Paper(
     arxiv="2010.02502",
     code="ermongroup/ddim",
     licence="MIT",
-    samplers=(
+    samplers=tuple(
         Sampler(
-            id="song2020ddim.ddim",
-            sample=sample,
-            grid=uniform_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            order=1.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-        ),
-        Sampler(
-            id="song2020ddim.stochastic",
-            sample=partial(sample, eta=1.0),
-            grid=uniform_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            stochastic=True,
-            weak_order=1.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            reduces=(
-                Reduction({"eta": 0.0}, "song2020ddim.ddim"),
-                Reduction({"eta": 1.0}, "ho2020ddpm.ancestral"),
-            ),
-        ),
-        Sampler(
-            id="song2020ddim.sigma_hat",
-            sample=partial(sample, eta=1.0, sigma_hat=True),
-            grid=uniform_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            stochastic=True,
-            weak_order=1.0,
-            symmetric=frozenset({"rotation"}),
-            reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),),
-            variant=True,
-        ),
-        Sampler(
-            id="song2020ddim.inversion",
-            sample=invert,
-            grid=grids.uniform_lam,
-            consumes="mean",
-            path="vp-linear",
-            nfe=evaluations,
-            order=1.0,
-            walks="up",
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-        ),
+            id=f"song2020ddim.{name}", sample=method, consumes="mean",
+            **{"grid": uniform_subsequence, "path": "discrete-linear", "nfe": evaluations,
+               "exact_on": frozenset({"delta"}), "symmetric": frozenset({"rotation", "paths"}), **traits},
+        )
+        for name, method, traits in (
+            ("ddim", sample, dict(order=1.0)),
+            ("stochastic", partial(sample, eta=1.0), dict(stochastic=True, weak_order=1.0, reduces=(
+                Reduction({"eta": 0.0}, "song2020ddim.ddim"), Reduction({"eta": 1.0}, "ho2020ddpm.ancestral")))),
+            ("sigma_hat", partial(sample, eta=1.0, sigma_hat=True), dict(stochastic=True, weak_order=1.0, variant=True,
+                exact_on=frozenset(), symmetric=frozenset({"rotation"}),
+                reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),))),
+            ("quadratic", sample, dict(order=1.0, grid=quadratic_subsequence, variant=True)),
+            ("inversion", invert, dict(order=1.0, walks="up", grid=grids.uniform_lam, path="vp-linear")),
+            ("round_trip", round_trip, dict(grid=grids.uniform_lam, path="vp-linear", start=start_with_image,
+                needs=frozenset({"guide"}), nfe=lambda grid: 2 * evaluations(grid), exact_on=frozenset(),
+                symmetric=frozenset({"rotation"}), variant=True)),
+        )
     ),
-)
+)  # fmt: skip
