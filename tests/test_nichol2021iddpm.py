@@ -1,17 +1,21 @@
 """nichol2021iddpm: the numbered invariants of its card (with ho2020ddpm), its grids, variances, losses and times."""
 
 import math
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import recipes
 from benchmarks.laws.impulses import output_law
 from reference_impls import catalogue, targets
 from reference_impls.continuous import ho2020ddpm as ddpm
 from reference_impls.continuous import nichol2021iddpm as iddpm
-from reference_impls.core import grids, process
+from reference_impls.core import fit, grids, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, Shared, WrongKind, require
 
@@ -22,6 +26,16 @@ CARDS = catalogue.samplers()
 knots = st.lists(st.integers(1, 1000), min_size=2, max_size=8, unique=True).map(
     lambda indices: torch.tensor(sorted(indices, reverse=True), dtype=torch.float64) / 1000
 )
+
+
+class Fixed:
+    """Draws that are .3, -.7, 1.1, .2 at the four steps, as the official code was fed them."""
+
+    def at(self, i):
+        return self
+
+    def block(self, steps, tag, like):
+        return torch.stack([torch.full_like(like, (0.3, -0.7, 1.1, 0.2)[i]) for i in steps])
 
 
 def with_share(share, mean=lambda x, t: 0.8 * torch.sin(x)):
@@ -211,13 +225,6 @@ def test_sampler_is_the_official_one():
     table of c_x takes sqrt(1 - beta') of a beta' of .99999999, which leaves eight digits.
     """
 
-    class Fixed:
-        def at(self, i):
-            return self
-
-        def block(self, steps, tag, like):
-            return torch.stack([torch.full_like(like, (0.3, -0.7, 1.1, 0.2)[i]) for i in steps])
-
     net = iddpm.net_with_range(lambda x, _: torch.cat([x.tanh(), x.sin()], 1), process=CHAIN)
     x = torch.tensor([[0.4, -1.3]], dtype=torch.float64)
     found = CARDS["nichol2021iddpm.official"].sample(
@@ -225,6 +232,43 @@ def test_sampler_is_the_official_one():
     )
     assert found.x[0].tolist() == pytest.approx([0.03198362159836725, -0.29211855175504375], rel=1e-8)
     assert found.nfe == 4
+
+
+def test_sampler_with_a_learned_log_variance_is_the_official_one():
+    """The same run with LEARNED, log v = sin x - 3, the net told which four knots are kept."""
+    grid = iddpm.even_subsequence(4, CHAIN)
+    net = iddpm.net_with_log_variance(lambda x, _: torch.cat([x.tanh(), x.sin() - 3], 1), process=CHAIN, grid=grid)
+    x = torch.tensor([[0.4, -1.3]], dtype=torch.float64)
+    found = iddpm.sample(net, x, grid, process=CHAIN, draws=Fixed(), clip=1.0)
+    assert found.x[0].tolist() == pytest.approx([0.31428005297032324, 0.0017979406730855999], rel=1e-8)
+
+
+@pytest.mark.parametrize("predicted", ["eps", "x0"])
+def test_a_learned_log_variance_is_that_of_every_step(predicted):
+    """On the whole chain v = exp(second output) at every knot, in float32 too; told another grid, on that grid."""
+    x0, noise = (Philox(2, 3).normal(tag, torch.empty(3, 2, 2, 2, dtype=torch.float64)) for tag in ("x0", "noise"))
+    log_v = -4 + x0
+    target = noise if predicted == "eps" else x0
+    few = torch.tensor([0.9, 0.4, 0.001, 0.0], dtype=torch.float64)
+    for dtype, close in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+        for grid, times in ((None, [1.0, 0.9, 0.4, 0.002]), (few, [0.9, 0.4])):
+            net = iddpm.net_with_log_variance(
+                lambda x, _: torch.cat([target, log_v], 1).to(x), process=CHAIN, predicted=predicted, grid=grid
+            )
+            for t in times:
+                s = t - 1e-3 if grid is None else few[few.tolist().index(t) + 1].item()
+                row = iddpm.plan(torch.tensor([t, s], dtype=torch.float64), CHAIN)
+                x = CHAIN.noised(x0, t, noise).to(dtype)
+                mean, share = net.with_share(x, t)
+                found = 2 * (row.root.log() + row.shrink * (1 - share.double()))
+                torch.testing.assert_close(found, log_v, rtol=close, atol=close)
+                torch.testing.assert_close(net(x, t), mean, rtol=0, atol=0)
+                if t < 0.95:
+                    torch.testing.assert_close(mean.double(), x0, rtol=close, atol=close)
+    with pytest.raises(ValueError, match="predicted: 'v', expected 'eps' or 'x0'"):
+        iddpm.net_with_log_variance(net, process=CHAIN, predicted="v")
+    with pytest.raises(grids.BadGrid, match="ve-edm starts at 80"):
+        iddpm.net_with_log_variance(net, process=process.named("ve-edm"))
 
 
 # ---- losses and the bound
@@ -261,6 +305,52 @@ def test_losses_are_the_official_ones(name, hybrid, bound):
     how = dict(process=path, decoder="tanh")
     assert iddpm.hybrid_loss(model, PIXELS, AT, NOISE, **how).tolist() == pytest.approx(hybrid, rel=1e-10)
     assert iddpm.bound_loss(model, PIXELS, AT, NOISE, **how).tolist() == pytest.approx(bound, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "hybrid", "bound"),
+    [
+        (
+            "discrete-linear",
+            [5.860860037319819, 6.36168037453306, 2.69901202350473, 2.6963325080480933],
+            [4575.925571356293, 5158.055523246075, 2669.34001580613, 2257.159631105461],
+        ),
+        (
+            "discrete-cosine",
+            [5.865921716386925, 7.25178288539948, 3.519358560015813, 395.9553086241096],
+            [4574.551602170808, 6013.499910904036, 3404.7393650609856, 395514.6009663562],
+        ),
+    ],
+)
+def test_losses_of_a_learned_log_variance_are_the_official_ones(name, hybrid, bound):
+    """The same with LEARNED: the second output sin x is log v itself."""
+    path = process.named(name)
+    model = iddpm.PAPER.parametrisations["log_variance"](official_net, process=path)
+    how = dict(process=path, decoder="tanh")
+    assert iddpm.hybrid_loss(model, PIXELS, AT, NOISE, **how).tolist() == pytest.approx(hybrid, rel=1e-10)
+    assert iddpm.bound_loss(model, PIXELS, AT, NOISE, **how).tolist() == pytest.approx(bound, rel=1e-10)
+
+
+def test_losses_of_a_net_that_predicts_x0_are_the_official_ones():
+    """predict_xstart: L_simple compares x0, and the bound sees the prediction itself."""
+    model = iddpm.net_with_range(official_net, process=LINEAR, predicted="x0")
+    how = dict(process=LINEAR, decoder="tanh")
+    found = iddpm.hybrid_loss(model, PIXELS, AT, NOISE, predicted="x0", **how)
+    assert found.tolist() == pytest.approx(
+        [29.982408073886493, 3.4305638118625374, 0.889203590294488, 1.9477069050833888], rel=1e-10
+    )
+    assert iddpm.bound_loss(model, PIXELS, AT, NOISE, **how).tolist() == pytest.approx(
+        [29897.352853986264, 3360.5582543054675, 0.5961206065592833, 0.0011572836693382142], rel=1e-9
+    )
+
+
+def test_bound_of_a_clipped_model_is_the_official_one():
+    """calc_bpd_loop clips by default: four kept knots of the cosine chain, constant draws .3, -.7, 1.1, .2."""
+    model = iddpm.net_with_range(lambda x, _: torch.cat([2 * x.tanh(), x.sin()], 1), process=CHAIN)
+    found = iddpm.log_prob(model, PIXELS[:1], process=CHAIN, draws=Fixed(), steps=4, decoder="tanh", clip=1.0)
+    assert -found.item() / (4 * math.log(2)) == pytest.approx(216.91924725322454, rel=1e-10)
+    free = iddpm.log_prob(model, PIXELS[:1], process=CHAIN, draws=Fixed(), steps=4, decoder="tanh")
+    assert free.item() < found.item()
 
 
 def test_hybrid_loss_is_the_simple_one_and_a_thousandth_of_the_bound():
@@ -342,6 +432,7 @@ def test_bound_at_share_zero_is_that_of_the_small_variance(steps):
 def test_bad_options_of_the_bound_are_refused():
     for call, says in (
         (lambda: iddpm.bound_loss(with_share(0.1), PIXELS, AT, NOISE, process=CHAIN, decoder="erf"), "decoder: 'erf'"),
+        (lambda: iddpm.hybrid_loss(with_share(0.1), PIXELS, AT, NOISE, process=CHAIN, predicted="v"), "predicted: 'v'"),
         (
             lambda: iddpm.log_prob(with_share(0.1), PIXELS, process=CHAIN, draws=Philox(0, 4), steps=1),
             "steps: 1, expected at least 2",
@@ -356,47 +447,106 @@ def test_bad_options_of_the_bound_are_refused():
 
 def test_importance_is_the_official_rule():
     """Uniform until every knot has ten losses, then the root mean square of the last ten, mixed with a thousandth."""
-    history = iddpm.fresh_history(3)
+    times = iddpm.Importance(knots=3)
+    memory = times.fresh()
     t = torch.tensor([1, 2, 3], dtype=torch.float64) / 3
     for i in range(12):
-        assert iddpm.importance(history).tolist() == pytest.approx([1 / 3] * 3) or i >= 10
-        before = history.clone()
+        assert times.chances(memory).tolist() == pytest.approx([1 / 3] * 3) or i >= 10
+        before = memory.clone()
         losses = torch.tensor([1 + 0.1 * i, 2 - 0.1 * i, 0.5], dtype=torch.float64)
-        after = iddpm.remembered(history, t, losses)
-        assert torch.equal(history.nan_to_num(-1), before.nan_to_num(-1))
-        history = after
-    assert history[0].tolist() == pytest.approx([1 + 0.1 * i for i in range(2, 12)])
+        after = times.remembered(memory, t, losses)
+        assert torch.equal(memory.nan_to_num(-1), before.nan_to_num(-1))
+        memory = after
+    assert memory[0].tolist() == pytest.approx([1 + 0.1 * i for i in range(2, 12)])
     # LossSecondMomentResampler of improved_diffusion/resample.py (MIT), fed the same
-    assert iddpm.importance(history).tolist() == pytest.approx(
+    assert times.chances(memory).tolist() == pytest.approx(
         [0.4709730281029736, 0.38818852663226006, 0.1408384452647664], rel=1e-12
     )
+    assert (iddpm.Importance().knots, iddpm.Importance().losses, iddpm.Importance().uniform) == (1000, 10, 1e-3)
 
 
 def test_repeated_knots_are_remembered_in_order():
-    history = iddpm.remembered(
-        iddpm.fresh_history(2, 2), torch.tensor([1.0, 0.5, 1.0, 1.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
-    )
-    assert history[1].tolist() == [3.0, 4.0] and history[0, 1] == 2 and history[0, 0].isnan()
-    assert iddpm.importance(history).tolist() == [0.5, 0.5]
+    times = iddpm.Importance(knots=2, losses=2)
+    memory = times.remembered(times.fresh(), torch.tensor([1.0, 0.5, 1.0, 1.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert memory[1].tolist() == [3.0, 4.0] and memory[0, 1] == 2 and memory[0, 0].isnan()
+    assert times.chances(memory).tolist() == [0.5, 0.5]
 
 
 @given(st.integers(0, 10**6))
 def test_importance_weights_keep_the_mean(seed):
     """E over the drawn knots of weight times loss is the uniform mean: by the inverse CDF on a fine grid of u."""
-    draws = Philox(seed, 5)
-    history = draws.normal("history", torch.empty(5, 10, dtype=torch.float64)).abs() + 0.1
-    p = iddpm.importance(history)
+    draws, times = Philox(seed, 5), iddpm.Importance(knots=5)
+    memory = draws.normal("memory", torch.empty(5, 10, dtype=torch.float64)).abs() + 0.1
+    p = times.chances(memory)
     assert p.sum().item() == pytest.approx(1.0, abs=1e-12) and p.min() >= 1e-3 / 5
     losses = draws.normal("loss", torch.empty(5, dtype=torch.float64))
     u = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
-    t, weight = iddpm.importance_times(u, history)
+    t, weight = times.weighted(u, memory)
     index = (t * 5).round().long() - 1
     share = torch.bincount(index, minlength=5) / u.shape[0]
     torch.testing.assert_close(share.double(), p, rtol=0, atol=1e-5)
     assert torch.equal(weight, 1 / (5 * p[index]))
     assert (p / (5 * p) * losses).sum().item() == pytest.approx(losses.mean().item(), rel=1e-12)
-    ends = iddpm.importance_times(torch.tensor([1e-12, 1 - 1e-16], dtype=torch.float64), history)[0]
+    ends = times.weighted(torch.tensor([1e-12, 1 - 1e-16], dtype=torch.float64), memory)[0]
     assert ends.tolist() == [0.2, 1.0]
+
+
+@given(st.integers(0, 10**6))
+def test_importance_has_the_least_second_moment(seed):
+    """Section 3.3: sum p (weight loss)^2 is least at p ~ sqrt(E loss^2), up to the thousandth that stays uniform."""
+    draws, times = Philox(seed, 6), iddpm.Importance(knots=6)
+    memory = (1.5 * draws.normal("memory", torch.empty(6, 10, dtype=torch.float64))).exp()
+    square, p = memory.square().mean(1), times.chances(memory)
+
+    def second_moment(p):
+        return (square / p).sum().item() / 36
+
+    least = square.sqrt().mean().item() ** 2  # Cauchy-Schwarz
+    assert least <= second_moment(p) <= least / (1 - 1e-3) * (1 + 1e-12)
+    assert second_moment(p) <= second_moment(torch.full((6,), 1 / 6, dtype=torch.float64)) * (1 + 1e-3)
+
+
+def test_training_by_importance_remembers_and_resumes():
+    """Times by what fit remembers, losses weighted; a stopped run ends in the bits of an undisturbed one."""
+    card = catalogue.objectives()["nichol2021iddpm.bound_importance"]
+    times = iddpm.Importance(knots=4, losses=2)
+    card, path = replace(card, times=times, loss=partial(iddpm.bound_loss, knots=4)), iddpm.chain("cosine", 4)
+    data, plan = torch.linspace(-1, 1, 9, dtype=torch.float64)[:, None], fit.Plan(steps=12, batch=8, rate=1e-2)
+
+    def run(stop, state=None):
+        net = torch.nn.Linear(1, 2).double()
+        torch.nn.init.constant_(net.weight, 0.3)
+        torch.nn.init.zeros_(net.bias)
+        model = iddpm.net_with_range(lambda x, _: net(x), process=path, knots=4)
+        losses = fit.data_losses(card, model, data, 8, process=path)
+        return losses, list(islice(fit.fit(net, losses, plan, seed=3, state=state, every=1), stop))[-1].state()
+
+    losses, whole = run(12)
+    assert not losses.memory.isnan().any() and times.chances(losses.memory).max() > 0.5  # it no longer is uniform
+    torch.testing.assert_close(losses.memory, whole["times"], rtol=0, atol=0)
+    for stop in (1, 7):
+        resumed = run(12 - stop, run(stop)[1])[1]
+        assert resumed.keys() == whole.keys()
+        assert all(torch.equal(resumed[name].nan_to_num(-1), whole[name].nan_to_num(-1)) for name in whole)
+    model, draws, memory = with_share(0.3), Philox(9, 8), losses.memory
+    again = fit.data_losses(card, model, data, 8, process=path)
+    again.memory = memory
+    t, weight = times.weighted(fit.strata(draws, 8), memory)
+    x0 = fit.chosen(draws, data, 8)
+    expected = iddpm.bound_loss(model, x0, t, draws.normal("noise", x0), process=path, knots=4)
+    assert (weight != 1).any()
+    torch.testing.assert_close(again(draws), weight * expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(again.memory, times.remembered(memory, t, expected), rtol=1e-12, atol=0)
+
+
+def test_only_plain_data_is_trained_by_importance():
+    """A task whose losses keep no memory refuses, in one line, rather than draw uniform times."""
+    recipe = replace(
+        recipes.named("digits-edm-labels"), objective="nichol2021iddpm.bound_importance",
+        parametrisation="nichol2021iddpm.range", process="discrete-cosine",
+    )  # fmt: skip
+    with pytest.raises(recipes.BadRecipe, match="follow its losses, which the task 'labelled'.*expected the"):
+        recipes.losses(recipe, torch.nn.Identity(), torch.device("cpu"))
 
 
 def test_times_are_the_knots():

@@ -201,6 +201,12 @@ TASKS: dict[str, Callable[..., fit.Losses]] = {
 
 def losses(recipe: Recipe, net: nn.Module, device: torch.device) -> fit.Losses:
     """What `fit` minimises for this recipe, on `device`."""
+    times = catalogue.objectives()[recipe.objective].times if recipe.objective else None
+    if isinstance(times, fit.Adaptive) and recipe.task != "data":
+        raise BadRecipe(
+            f"objective: the times of {recipe.objective} follow its losses, which the task {recipe.task!r} of "
+            f"recipes/{recipe.name}.toml does not keep; expected the task 'data', or another objective of that paper"
+        )
     return TASKS[recipe.task](recipe, net, recipe.plan.batch, device)
 
 

@@ -8,19 +8,22 @@ Path        x_t = alpha_t x0 + sigma_t eps at t = i/T, T = 1000, beta_i = min(1 
 Model       One net, twice the channels: eps_hat and r. D = (x - sigma_t eps_hat)/alpha_t, share = (r + 1)/2 in [0,1].
             log v = share log b + (1 - share) log b~, b = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2 the forward
             variance, b~ = b sigma_s^2/sigma_t^2 the posterior's: v depends on s, share does not.             [sec. 3.1]
+            `net_with_log_variance`: the second output is log v itself (the code's LEARNED), for the steps of one chain.
 Loss        L_hybrid = L_simple + .001 L_vlb, L_vlb in bits per dimension with the mean detached: one sampled term
             times T at t, t uniform on the knots. L_vlb alone: T times a term in bits per dimension.          [sec. 3.1]
-            Importance: p(i) ~ sqrt(mean of the last 10 squared losses at knot i), mixed with .001 uniform, once every
-            knot has 10; losses are weighted by 1/(T p(i)).                                                   [sec. 3.3]
+            Importance (objective bound_importance, L_vlb): p(i) ~ sqrt(mean of the last 10 squared losses at knot i),
+            mixed with .001 uniform, once every knot has 10; losses are weighted by 1/(T p(i)).               [sec. 3.3]
 Step        x_s = c_mean D + c_x x_t + sqrt(v) z, DDPM's c_mean, c_x for the kept knots t, s; last: no noise. [sec. 4]
 Cost        NFE = steps; stochastic; weak order 1. Bound: one evaluation per kept knot.
 Exact when  share 0 is DDPM's fixedsmall, share 1 its fixedlarge; the share of log(b~ + c_mean^2 Var[x0|x_t]) is exact
             on isotropic Gaussians. The gradient of L_hybrid in the mean is that of L_simple. Respacing to all knots
             changes nothing; alpha at kept knots stays.
 Differs     .001 multiplies bits per dimension (mean over dimensions), a nats reading differs by log 2; without
-            rescale_learned_sigmas the code adds one term in bits, unscaled by T/1000: option scaled. The code's decoder
-            has a tanh for Phi (2e-4): decoder "tanh". At t = 1/T, where b~ is 0, the lower end is b~ of the knot above
-            [code]. The code does not bound r: share may leave [0,1]; here too. It clips D to [-1,1]: card official.
+            rescale_learned_sigmas the code adds one term in bits, unscaled by T/1000: option scaled. The code's KL, not
+            RESCALED_KL, is one term without T. Its decoder has a tanh for Phi (2e-4): decoder "tanh". At t = 1/T, where
+            b~ is 0, the lower end is b~ of the knot above [code]. The code does not bound r: share may leave [0,1].
+            It clips D to [-1,1] in sampling (card official), and in calc_bpd_loop: option clip of the bound.
+            LEARNED keeps its log v on any respaced chain; here the net is told the chain, elsewhere the share stays.
             Respacing rounds accumulated sums, half to even; "ddimN" needs an integer stride; both keep index 0, and
             one step is index 0, a jump from N(0, I) at nearly clean data (kept). The code's net sees the index i - 1,
             times 1000/T: label(). Nets here resolve inputs of order 1 and see it in thousands. resample.py raises
@@ -32,6 +35,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -135,9 +139,29 @@ def in_sections(counts: Sequence[int], knots: int = TRAINED) -> Grid:
 # ---- the model ---------------------------------------------------------------------------------------------------
 
 
+def _known(predicted: str) -> str:
+    if predicted not in ("eps", "x0"):
+        raise ValueError(f"predicted: {predicted!r}, expected 'eps' or 'x0' (predict_xstart)")
+    return predicted
+
+
 def label(t: Time, knots: int = TRAINED, *, rescaled: bool = True) -> Time:
     """What the official net sees at the knot t: index t knots - 1, by default (rescale_timesteps) times 1000/knots."""
     return (t * knots - 1) * (1000 / knots if rescaled else 1)
+
+
+def _halves(
+    net: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, process: Process, knots: int, predicted: str
+) -> tuple[Tensor, Tensor]:
+    """The mean by the first half of the net's channels, and the second half, both [B,C,*D]; rows: times [B]."""
+    first, second = net(x, (label(rows, knots) / 1000).to(x.device, x.dtype)).to(x.dtype).chunk(2, dim=1)
+    if predicted == "eps":
+        first = convert.mean_of_eps(x, first, expand(process.alpha(rows), x), expand(process.sigma(rows), x))
+    return first, second
+
+
+def _rows(t: Time, x: Tensor) -> Tensor:
+    return t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
 
 
 def net_with_range(
@@ -147,15 +171,31 @@ def net_with_range(
 
     net: (x [B,C,*D], label/1000 [B]) -> [B,2C,*D], cast to x's dtype here. r = -1: share 0, the posterior's variance.
     """
-    if predicted not in ("eps", "x0"):
-        raise ValueError(f"predicted: {predicted!r}, expected 'eps' or 'x0' (predict_xstart)")
+    _known(predicted)
 
     def predict(x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
-        raw, r = net(x, (label(rows, knots) / 1000).to(x.device, x.dtype)).to(x.dtype).chunk(2, dim=1)
-        if predicted == "eps":
-            raw = convert.mean_of_eps(x, raw, expand(process.alpha(rows), x), expand(process.sigma(rows), x))
-        return raw, (r + 1) / 2
+        mean, r = _halves(net, x, _rows(t, x), process, knots, predicted)
+        return mean, (r + 1) / 2
+
+    return Shared("mean", predict)
+
+
+def net_with_log_variance(
+    net: Callable[[Tensor, Tensor], Tensor], *, process: Process, knots: int = TRAINED, predicted: str = "eps",
+    grid: Tensor | None = None,
+) -> Shared:  # fmt: skip
+    """The same where the second half is log v (LEARNED) of the step from t to the next time of the grid: all knots, or
+    a respaced chain's. Given as share (log v - log b~)/(log b - log b~), of which samplers and losses make log v again.
+    """
+    _known(predicted)
+    times = _times(range(knots), process, knots) if grid is None else grids.checked(grid)
+
+    def predict(x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        rows = _rows(t, x)
+        mean, log_v = _halves(net, x, rows, process, knots, predicted)
+        i = (times[:-1].to(rows.device) - rows[:, None]).abs().argmin(1).to(times.device)
+        rung = rungs(times[i], times[i + 1], times[(i - 1).clamp(min=0)], process)
+        return mean, (log_v - expand(rung.low, x)) / expand(rung.span, x)
 
     return Shared("mean", predict)
 
@@ -291,33 +331,37 @@ def bound_loss(
 
 def hybrid_loss(
     model: ShareModel, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, weight: float = 1e-3,
-    scaled: bool = True, decoder: str = "phi", levels: int = 256, knots: int = TRAINED,
+    scaled: bool = True, predicted: str = "eps", decoder: str = "phi", levels: int = 256, knots: int = TRAINED,
 ) -> Tensor:  # fmt: skip
     """L_simple + weight L_vlb, [B]: the bound teaches the share alone, for the mean is detached in it.
 
     weight: the paper's lambda (sec. 3.1). scaled: knots weight, as with rescale_learned_sigmas; False: 1000 weight.
+    predicted: what L_simple compares, "eps", or "x0" (predict_xstart).
     """
     mean, bits = _bits_term(model, x0, t, noise, process, knots, decoder, levels, True)
-    x = process.noised(x0, t, noise)
-    eps = convert.eps_of_mean(x, mean, expand(process.alpha(t), x), expand(process.sigma(t), x))
-    return (eps - noise).flatten(1).square().mean(1) + weight * (knots if scaled else 1000) * bits
+    residual = mean - x0
+    if _known(predicted) == "eps":
+        x = process.noised(x0, t, noise)
+        residual = convert.eps_of_mean(x, mean, expand(process.alpha(t), x), expand(process.sigma(t), x)) - noise
+    return residual.flatten(1).square().mean(1) + weight * (knots if scaled else 1000) * bits
 
 
 def bound_step(
-    x0: Tensor, rung: Rung, total: Tensor, *, model: ShareModel, draws: Draws, decoder: str, levels: int
+    x0: Tensor, rung: Rung, total: Tensor, *, model: ShareModel, draws: Draws, decoder: str, levels: int, clip: float
 ) -> tuple[Tensor, Tensor]:
     """Adds one term to the total; the state that drive hands on is x0 itself."""
     x = torch.mul(x0, rung.alpha).add_(draws.normal("step", x0), alpha=rung.sigma)
-    return x0, total + bound_term(x0, *model.with_share(x, rung.t), rung, decoder=decoder, levels=levels)
+    mean, share = model.with_share(x, rung.t)
+    return x0, total + bound_term(x0, mean.clamp(-clip, clip), share, rung, decoder=decoder, levels=levels)
 
 
 def log_prob(
     model: ShareModel, x0: Tensor, *, process: Process, draws: Draws, steps: int = TRAINED, decoder: str = "phi",
-    levels: int = 256,
+    levels: int = 256, clip: float = math.inf,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B], of the chain respaced to `steps` knots; one noise per term. x0 [B,*D].
 
-    Raises ValueError, BadGrid, WrongKind.
+    clip: bound of |D|; infinite as in the paper, 1 in the code (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
     """
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its lower end from the second")
@@ -325,7 +369,7 @@ def log_prob(
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process)
     signal, noise = process.alpha(1.0) ** 2, process.sigma(1.0) ** 2
     prior = (signal * x0.flatten(1).square().mean(1) + noise - 1 - math.log(noise)) / 2
-    step = partial(bound_step, decoder=decoder, levels=levels)
+    step = partial(bound_step, decoder=decoder, levels=levels, clip=clip)
     return -drive(rows, step, model, x0, draws=draws, memory=prior, tags=("step",)).memory * x0.shape[1:].numel()
 
 
@@ -337,33 +381,43 @@ def knot_times(u: Tensor, process: Process, *, knots: int = TRAINED) -> Tensor:
     return (1 + (u.double() * knots).floor()) / knots
 
 
-def fresh_history(knots: int = TRAINED, kept_losses: int = 10) -> Tensor:
-    """What is known before training: float64 [knots, kept_losses], NaN where there is no loss yet."""
-    return torch.full((knots, kept_losses), math.nan, dtype=torch.float64)
+@dataclass(frozen=True)
+class Importance:
+    """Times that follow the losses (section 3.3; LossSecondMomentResampler), for training: see core.fit.Adaptive.
 
+    Its memory: float64 [knots, losses], every knot's latest losses, the newest last, NaN where there is none yet.
+    knots: those of the loss. losses, uniform: 10 and the uniform law's share .001, of paper and code.
+    """
 
-def remembered(history: Tensor, t: Tensor, losses: Tensor) -> Tensor:
-    """A new history, after unweighted losses [B] at knots t [B] in their order: each knot keeps its latest."""
-    found = history.clone()
-    for index, loss in zip((t * history.shape[0]).round().long() - 1, losses.detach().double(), strict=True):
-        found[index] = torch.cat([found[index, 1:], loss.reshape(1).to(found)])
-    return found
+    knots: int = TRAINED
+    losses: int = 10
+    uniform: float = 1e-3
 
+    def __call__(self, u: Tensor, process: Process) -> Tensor:
+        return knot_times(u, process, knots=self.knots)
 
-def importance(history: Tensor, uniform: float = 1e-3) -> Tensor:
-    """p(knot), float64 [knots] with sum 1 (section 3.3); uniform until every knot has all its losses."""
-    even = torch.full_like(history[:, 0], 1 / history.shape[0])
-    if history.isnan().any():
-        return even
-    root = history.square().mean(1).sqrt()
-    return (1 - uniform) * root / root.sum() + uniform * even
+    def fresh(self) -> Tensor:
+        return torch.full((self.knots, self.losses), math.nan, dtype=torch.float64)
 
+    def remembered(self, memory: Tensor, t: Tensor, losses: Tensor) -> Tensor:
+        found = memory.clone()
+        for knot, loss in zip((t * self.knots).round().long().tolist(), losses.double().tolist(), strict=True):
+            found[knot - 1] = torch.cat([found[knot - 1, 1:], found.new_tensor([loss])])
+        return found
 
-def importance_times(u: Tensor, history: Tensor, uniform: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """Knots t [B] by inverse CDF of u [B] in (0,1), and the weights 1/(knots p) [B] with which the loss is unbiased."""
-    p = importance(history, uniform)
-    index = torch.searchsorted(p.cumsum(0), u.double(), right=True).clamp(max=p.shape[0] - 1)
-    return (index + 1).double() / p.shape[0], 1 / (p.shape[0] * p[index])
+    def chances(self, memory: Tensor) -> Tensor:
+        """p(knot), float64 [knots] with sum 1: uniform until every knot has all its losses."""
+        even = torch.full((self.knots,), 1 / self.knots, dtype=torch.float64)
+        if memory.isnan().any():
+            return even
+        root = memory.square().mean(1).sqrt()
+        return (1 - self.uniform) * root / root.sum() + self.uniform * even
+
+    def weighted(self, u: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Knots t [B] by inverse CDF of u [B], and the weights 1/(knots p) [B] with which the loss is unbiased."""
+        p = self.chances(memory)
+        index = torch.searchsorted(p.cumsum(0), u.double().cpu(), right=True).clamp(max=self.knots - 1)
+        return ((index + 1).double() / self.knots).to(u.device), (1 / (self.knots * p[index])).to(u.device)
 
 
 def evaluations(grid: Tensor) -> float:
@@ -422,11 +476,19 @@ PAPER = Paper(
             times=knot_times,
             needs=frozenset({"share"}),
         ),
+        Objective(
+            id="nichol2021iddpm.bound_importance",  # how the paper trains L_vlb
+            loss=bound_loss,
+            minimiser="mean",
+            path="discrete-cosine",
+            times=Importance(),
+            needs=frozenset({"share"}),
+        ),
     ),
     likelihoods=(
         Likelihood(
             id="nichol2021iddpm.bound", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-cosine"
         ),
     ),
-    parametrisations={"range": net_with_range},
+    parametrisations={"range": net_with_range, "log_variance": net_with_log_variance},
 )

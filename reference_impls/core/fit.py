@@ -3,7 +3,8 @@
 `fit` knows neither data nor objective: it asks `losses(draws)` for one number per sample, where `draws` is a Philox at
 address (step,), and reduces them. `data_losses`, `token_losses` and `path_losses` make that function from an objective.
 Training therefore depends on (first weights, losses, Plan, seed) alone: a run that was stopped and resumed from its
-state ends in the same bits as an undisturbed one on the same machine and number of threads.
+state ends in the same bits as an undisturbed one on the same machine and number of threads. Losses that remember
+(AdaptiveLosses) have their memory in that state.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from reference_impls.core.draws import Philox
 from reference_impls.core.types import Draws, Model, Objective, Start, prior_of_process
 
 Losses = Callable[[Draws], Tensor]
-State = dict[str, Tensor]  # "step", and net/, ema/, first/, second/ + name of the parameter
+State = dict[str, Tensor]  # "step", perhaps "times", and net/, ema/, first/, second/ + name of the parameter
 
 DECAYS: dict[str, Callable[[float, float], float]] = {  # (fraction of the run, final factor) -> factor of the rate
     "constant": lambda fraction, final: 1.0,
@@ -93,6 +94,36 @@ class Progress(NamedTuple):
     ema: Callable[[], State]
 
 
+@runtime_checkable
+class Adaptive(Protocol):
+    """The `times` of an objective that follow the losses seen so far; what they remember is one tensor on the CPU.
+
+    Called like any times they give the law whose mean loss they keep. fresh: the memory before training. weighted: of
+    u [B] uniform on (0,1) the times [B] and the weights [B] of their losses. remembered: the memory after losses [B],
+    unweighted, at times [B]; a new tensor.
+    """
+
+    def __call__(self, u: Tensor, process: Any) -> Tensor: ...
+
+    def fresh(self) -> Tensor: ...
+
+    def weighted(self, u: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def remembered(self, memory: Tensor, t: Tensor, losses: Tensor) -> Tensor: ...
+
+
+@dataclass
+class AdaptiveLosses:
+    """Losses that remember, see Adaptive: their memory belongs to the state of the training."""
+
+    weighted: Callable[[Draws, Tensor], tuple[Tensor, Tensor]]  # (draws, memory) -> losses [B], memory
+    memory: Tensor
+
+    def __call__(self, draws: Draws) -> Tensor:
+        losses, self.memory = self.weighted(draws, self.memory)
+        return losses
+
+
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "variance": torch.var}
 
 
@@ -114,7 +145,7 @@ def fit(
     """
     weights = dict(net.named_parameters())
     device = next(iter(weights.values())).device
-    ema, first, second = _memory(weights, state, plan)
+    ema, first, second = _memory(weights, state, plan, losses)
     start = int(state["step"]) if state else 0
     source = Philox(seed, plan.batch, device)
     sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -140,16 +171,20 @@ def fit(
             since = done
             yield Progress(
                 done, mean_loss, mean_norm, plan.rate_at(step),
-                lambda at=done: _state(at, weights, ema, first, second), lambda: {k: v.clone() for k, v in ema.items()},
+                lambda at=done: _state(at, weights, ema, first, second, losses),
+                lambda: {k: v.clone() for k, v in ema.items()},
             )  # fmt: skip
 
 
-def _memory(weights: State, state: Mapping[str, Tensor] | None, plan: Plan) -> tuple[State, State, State]:
-    """Averaged weights and Adam's two moments: fresh, or from `state`, which also replaces the weights."""
+def _memory(
+    weights: State, state: Mapping[str, Tensor] | None, plan: Plan, losses: Losses
+) -> tuple[State, State, State]:
+    """Averaged weights and Adam's two moments: fresh, or from `state`, which also replaces weights and memory."""
     if not state:
         zeros = [{name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2)]
         return {name: w.detach().clone() for name, w in weights.items()}, *zeros
     expected = {"step"} | {f"{part}/{name}" for part in ("net", "ema", "first", "second") for name in weights}
+    expected |= {"times"} if isinstance(losses, AdaptiveLosses) else set()
     if set(state) != expected:
         odd = sorted(set(state) ^ expected)
         raise BadPlan(f"state: {len(odd)} names differ from this net's, first {odd[0]!r}; it belongs to another net")
@@ -158,14 +193,17 @@ def _memory(weights: State, state: Mapping[str, Tensor] | None, plan: Plan) -> t
     with torch.no_grad():
         for name, w in weights.items():
             w.copy_(state[f"net/{name}"])
+    if isinstance(losses, AdaptiveLosses):
+        losses.memory = state["times"].clone()
     parts = "ema", "first", "second"
     return tuple({name: state[f"{part}/{name}"].to(w, copy=True) for name, w in weights.items()} for part in parts)
 
 
-def _state(step: int, weights: Mapping[str, Tensor], ema: State, first: State, second: State) -> State:
+def _state(step: int, weights: Mapping[str, Tensor], ema: State, first: State, second: State, losses: Losses) -> State:
     parts = {"net": weights, "ema": ema, "first": first, "second": second}
     named = {f"{part}/{name}": w.detach().clone() for part, held in parts.items() for name, w in held.items()}
-    return named | {"step": torch.tensor(step)}
+    kept = {"times": losses.memory.clone()} if isinstance(losses, AdaptiveLosses) else {}
+    return named | kept | {"step": torch.tensor(step)}
 
 
 def _adam(weight: Tensor, gradient: Tensor, first: Tensor, second: Tensor, step: int, plan: Plan) -> None:
@@ -195,12 +233,20 @@ def data_losses(
 ) -> Losses:
     """Losses of an objective on data [n,*D] under a Gaussian process: x0 by `chosen`, t from `strata`, eps normal."""
 
-    def losses(draws: Draws) -> Tensor:
+    def at(draws: Draws, t: Tensor) -> Tensor:
         x0 = chosen(draws, data, batch)
-        t = objective.times(strata(draws, batch), process)
         return objective.loss(model, x0, t, draws.normal("noise", x0), process=process, **aids)
 
-    return losses
+    times = objective.times
+    if not isinstance(times, Adaptive):
+        return lambda draws: at(draws, times(strata(draws, batch), process))
+
+    def weighted(draws: Draws, memory: Tensor) -> tuple[Tensor, Tensor]:
+        t, weights = times.weighted(strata(draws, batch), memory)
+        each = at(draws, t)
+        return weights.to(each) * each, times.remembered(memory, t, each.detach())
+
+    return AdaptiveLosses(weighted, times.fresh())
 
 
 def token_losses(
