@@ -325,6 +325,25 @@ def test_bound_loss_is_the_official_one(large, expected):
     assert exact[0].item() == pytest.approx(found[0].item(), rel=0.1)
 
 
+def test_bound_of_a_clipped_model_is_the_official_one():
+    """calc_bpd_loop (same source) clips by default: four kept knots of the cosine chain, fixedlarge, eps = 2 tanh x."""
+
+    class Fixed:
+        def at(self, i):
+            return self
+
+        def block(self, steps, tag, like):
+            return torch.stack([torch.full_like(like, (0.3, -0.7, 1.1, 0.2)[i]) for i in steps])
+
+    chain = process.named("discrete-cosine")
+    model = ddpm.net_as_mean(lambda x, _: 2 * x.tanh(), process=chain)
+    how = dict(process=chain, draws=Fixed(), steps=4, large=True, decoder="tanh")
+    found = ddpm.bits(-ddpm.log_prob(model, PIXELS[:1], clip=1.0, **how), (4,))
+    assert found.item() == pytest.approx(9.935217263642274, rel=1e-10)
+    free = ddpm.bits(-ddpm.log_prob(model, PIXELS[:1], **how), (4,))
+    assert free.item() > 100 * found.item()  # the eps of this net is wrong by 1 where alpha is 5e-5
+
+
 def test_distances_are_what_they_are_called():
     """|r|, r^2 and Huber with 1: by hand, averaged over the coordinates."""
     x0 = torch.zeros(1, 3, dtype=torch.float64)

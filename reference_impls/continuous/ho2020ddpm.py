@@ -11,35 +11,38 @@ Loss        L_simple: mean over dimensions of |eps - eps_hat|^2, t uniform on th
             L_T = (alpha_1^2 x0^2 + sigma_1^2 - 1 - log sigma_1^2)/2, the prior's;
             L_{i-1} = KL(q(x_s|x_t,x0) || p(x_s|x_t)), t = i/T, s = t - 1/T; the loss is T times one term, t uniform;
             L_0 = -log P(x0|x_t) at t = 1/T, P the Gaussian's mass on x0's level of 256 in [-1,1].              [eq. 13]
+            CIFAR-10: eps, L_simple, Adam at 2e-4 after 5,000 updates of warm-up, batch 128, gradient norm at most 1,
+            dropout .1, flips, weights averaged by .9999 [code]; sampled with "large".
 Step        x_s = c_mean D + c_x x_t + sqrt(v) z, the posterior q(x_s | x_t, x0 = D):
             c_mean = alpha_s b/sigma_t^2, c_x = (alpha_t/alpha_s) sigma_s^2/sigma_t^2,
             b = sigma_t^2 - (alpha_t/alpha_s)^2 sigma_s^2;
             v = b sigma_s^2/sigma_t^2 ("small") or b ("large"); no noise on the last step.            [eq. 7, alg. 2]
             matched: v = small + c_mean^2 Var[x0|x_t], Var = (sigma_t^2/alpha_t) tr(dD/dx)/d by one pullback.
 Cost        NFE = steps; stochastic; weak order 1. Strided chains rebuild beta from the kept knots. The bound: T
-            evaluations. matched: one pullback a step but the last.
+            evaluations. matched: one pullback a step but the last; exact where the law measures orders, so none stated.
 Exact when  small: point masses; large: N(0, I) data (on a variance-preserving path); matched: every isotropic
             Gaussian. L_simple and each L_vlb term t >= 2/T have the same minimiser; L1's is the median.
-            The levels of the decoder have mass 1. The bound is never above the log-likelihood.
-Differs     The official sampler clips D to [-1,1]: card official; it breaks every Gaussian law.
+            The decoder's levels have mass 1. In the mean over its noise the bound is not above the log-likelihood.
+Differs     The official sampler clips D to [-1,1]: card official; it breaks every Gaussian law. A net that predicts
+            x_s is exempt there, not here. calc_bpd_loop clips too: option clip of the bound.
             At t = 1/T, where small is 0, both official variances are the small one of 2/T: here too, for L_0 alone,
             where no noise is added anyway. The official decoder has a tanh for Phi (off by 1.8e-4): decoder "tanh".
             The code casts coefficients to float32 on look-up: here they are float64 and cast last. Its losses are in
-            bits per dimension: bits(). The even subsequence is that of openai/improved-diffusion (MIT), which for one
-            step takes the first knot: here it is the last. sigmoid is the schedule of ermongroup/ddim (MIT), cosine of
-            improved-diffusion; exponential and geometric, L1 and Huber are of later code bases and no official one.
+            bits per dimension: bits(); its 'kl' is one term without T. The even subsequence is that of
+            openai/improved-diffusion (MIT), which for one step takes the first knot: here it is the last. The cosine
+            schedule is from there too; sigmoid is from ermongroup/ddim (MIT), whose L_simple sums over dimensions;
+            exponential and geometric, L1 and Huber are of later code bases and no official one.
             matched is no variance of the paper: it is the best isotropic one, for exact models to be measured by.
-            The code's 'learned' variance, a second output that is log v itself and holds for the full chain alone, is
-            not here: learned variances are nichol2021iddpm's.
+            The code's 'learned' variance is in nichol2021iddpm: net_with_log_variance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,9 +62,10 @@ from reference_impls.core.types import (
     Sampler,
     Time,
     expand,
-)  # fmt: skip
+)
 
 TRAINED = 1000  # T of the paper
+Curve = Callable[[Tensor], Tensor]
 
 # ---- schedules ---------------------------------------------------------------------------------------------------
 
@@ -161,15 +165,9 @@ def ancestral_step(
 
 
 def sample(
-    model: Model,
-    x: Tensor,
-    grid: Tensor,
-    *,
-    process: Process,
-    draws: Draws,
-    large: bool = False,
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, large: bool = False,
     clip: float = math.inf,
-) -> Run:
+) -> Run:  # fmt: skip
     """Ancestral sampling from grid[0] to grid[-1]. x [B,*D]. large: the paper finds both similar (sec. 3.2).
 
     clip: bound of |D|; infinite as in the paper, 1 in the code.
@@ -225,7 +223,7 @@ def even_subsequence(steps: int, process: Process, *, knots: int = TRAINED) -> T
 # ---- losses ------------------------------------------------------------------------------------------------------
 
 
-DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {  # |r| <= 1 is quadratic in Huber's, as in torch's default
+DISTANCES: dict[str, Curve] = {  # |r| <= 1 is quadratic in Huber's, as in torch's default
     "l2": torch.square,
     "l1": torch.abs,
     "huber": lambda r: torch.where(r.abs() <= 1, r.square() / 2, r.abs() - 0.5),
@@ -233,7 +231,7 @@ DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {  # |r| <= 1 is quadratic in
 PREDICTED = ("eps", "x0", "previous")  # the code's eps, xstart, xprev
 
 
-def _one_of(argument: str, value: str, known) -> None:
+def _one_of(argument: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise ValueError(f"{argument}: {value!r} is not known; expected one of {', '.join(known)}")
 
@@ -295,12 +293,7 @@ def tanh_cdf(z: Tensor) -> Tensor:
 
 
 def chance_of_level(
-    x0: Tensor,
-    mean: Tensor,
-    deviation: Tensor,
-    *,
-    levels: int = 256,
-    cdf: Callable[[Tensor], Tensor] = torch.special.ndtr,
+    x0: Tensor, mean: Tensor, deviation: Tensor, *, levels: int = 256, cdf: Curve = torch.special.ndtr
 ) -> Tensor:
     """Mass of N(mean, deviation^2) on the level x0, equation 13: levels evenly spaced in [-1,1], the outer two open."""
     half, gap = 1 / (levels - 1), x0 - mean
@@ -309,7 +302,7 @@ def chance_of_level(
     return torch.where(x0.abs() > 0.999, edge, cdf((inner + half) / deviation) - cdf((inner - half) / deviation))
 
 
-def _level_nats(x0: Tensor, mean: Tensor, deviation: Tensor, levels: int, cdf) -> Tensor:
+def _level_nats(x0: Tensor, mean: Tensor, deviation: Tensor, levels: int, cdf: Curve) -> Tensor:
     return -chance_of_level(x0, mean, deviation, levels=levels, cdf=cdf).clamp(min=1e-12).log()
 
 
@@ -377,31 +370,31 @@ def prior_nats(x0: Tensor, process: Process) -> Tensor:
 
 
 def bound_step(
-    x0: Tensor, rung: Rung, total: Tensor, *, model: Model, draws: Draws, decoder: str, levels: int, low: float,
-    high: float,
+    x0: Tensor, rung: Rung, total: Tensor, *, model: Model, draws: Draws, decoder: str, levels: int, clip: float,
+    low: float, high: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Adds one term to the total; the state that drive hands on is x0 itself."""
     if not low < rung.t <= high:
         return x0, total
     x = torch.mul(x0, rung.alpha).add_(draws.normal("step", x0), alpha=rung.sigma)
-    return x0, total + term(x0, model(x, rung.t), rung, decoder=decoder, levels=levels)
+    return x0, total + term(x0, model(x, rung.t).clamp(-clip, clip), rung, decoder=decoder, levels=levels)
 
 
 def log_prob(
     model: Model, x0: Tensor, *, process: Process, draws: Draws, large: bool = False, decoder: str = "phi",
-    levels: int = 256, steps: int = TRAINED, low: float = 0.0, high: float = 1.0,
+    levels: int = 256, steps: int = TRAINED, clip: float = math.inf, low: float = 0.0, high: float = 1.0,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B]: -d L_vlb with one noise per term (calc_bpd_loop). x0 [B,*D].
 
-    steps: that many evenly kept knots, the strided chain's bound; low, high: only terms with low < t <= high, and L_T
-    where high is 1. Raises ValueError, BadGrid.
+    steps: that many evenly kept knots, the strided chain's bound. clip: as in `sample`, 1 in the code. low, high: only
+    terms with low < t <= high, and L_T where high is 1. Raises ValueError, BadGrid.
     """
     _one_of("decoder", decoder, DECODERS)
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
     grid = even_subsequence(steps, process)
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process, large=large)
-    step = partial(bound_step, decoder=decoder, levels=levels, low=low, high=high)
+    step = partial(bound_step, decoder=decoder, levels=levels, clip=clip, low=low, high=high)
     total = prior_nats(x0, process) if high >= 1 else x0.new_zeros(x0.shape[0])
     return -drive(rows, step, model, x0, draws=draws, memory=total, tags=("step",)).memory * x0.shape[1:].numel()
 
@@ -420,6 +413,22 @@ def evaluations(grid: Tensor) -> float:
     return float(grid.shape[0] - 1)
 
 
+def _sampler(name: str, sample: Callable[..., Run], **fields: Any) -> Sampler:
+    return Sampler(
+        id=f"ho2020ddpm.{name}", sample=sample, grid=even_subsequence, consumes="mean", path="discrete-linear",
+        nfe=evaluations, stochastic=True, **fields,
+    )  # fmt: skip
+
+
+def _objective(name: str, loss: Callable[..., Tensor], **fields: Any) -> Objective:
+    fields = {"times": knot_times} | fields
+    return Objective(id=f"ho2020ddpm.{name}", loss=loss, minimiser="mean", path="discrete-linear", **fields)
+
+
+def _likelihood(name: str, log_prob: Callable[..., Tensor]) -> Likelihood:
+    return Likelihood(id=f"ho2020ddpm.{name}", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-linear")
+
+
 PAPER = Paper(
     key="ho2020ddpm",
     title="Denoising Diffusion Probabilistic Models",
@@ -429,124 +438,48 @@ PAPER = Paper(
     code="hojonathanho/diffusion",
     licence="none stated",
     samplers=(
-        Sampler(
-            id="ho2020ddpm.ancestral",
-            sample=sample,
-            grid=even_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            stochastic=True,
-            weak_order=1.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            reduces=(Reduction({}, "song2020ddim.stochastic"),),
+        _sampler(
+            "ancestral", sample, weak_order=1.0, exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}), reduces=(Reduction({}, "song2020ddim.stochastic"),),
         ),
-        Sampler(
-            id="ho2020ddpm.ancestral_large",
-            sample=partial(sample, large=True),
-            grid=even_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            stochastic=True,
-            weak_order=1.0,
-            exact_on=frozenset({"standard"}),
-            symmetric=frozenset({"rotation"}),
-            reduces=(Reduction({"large": False}, "ho2020ddpm.ancestral"),),
+        _sampler(
+            "ancestral_large", partial(sample, large=True), weak_order=1.0, exact_on=frozenset({"standard"}),
+            symmetric=frozenset({"rotation"}), reduces=(Reduction({"large": False}, "ho2020ddpm.ancestral"),),
         ),
-        Sampler(
-            id="ho2020ddpm.official",
-            # the CIFAR-10 run: fixedlarge and clip_denoised (run_cifar.py, diffusion_utils_2.py)
-            sample=partial(sample, large=True, clip=1.0),
-            grid=even_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            stochastic=True,
-            weak_order=1.0,
-            exact_options={"clip": math.inf},
-            exact_on=frozenset({"standard"}),
-            reduces=(Reduction({"clip": math.inf}, "ho2020ddpm.ancestral_large"),),
+        _sampler(  # the CIFAR-10 run: fixedlarge and clip_denoised (run_cifar.py, diffusion_utils_2.py)
+            "official", partial(sample, large=True, clip=1.0), weak_order=1.0, exact_on=frozenset({"standard"}),
+            exact_options={"clip": math.inf}, reduces=(Reduction({"clip": math.inf}, "ho2020ddpm.ancestral_large"),),
             variant=True,
         ),
-        Sampler(
-            id="ho2020ddpm.ancestral_matched",
-            sample=sample_matched,
-            grid=even_subsequence,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            vjps=lambda grid: evaluations(grid) - float(grid[-1] == 0),
-            stochastic=True,
-            exact_on=frozenset({"delta", "standard", "isotropic"}),
-            variant=True,
+        _sampler(
+            "ancestral_matched", sample_matched, exact_on=frozenset({"delta", "standard", "isotropic"}),
+            vjps=lambda grid: evaluations(grid) - float(grid[-1] == 0), variant=True,
         ),
     ),
     objectives=(
-        Objective(id="ho2020ddpm.simple", loss=simple_loss, minimiser="mean", path="discrete-linear", times=knot_times),
-        Objective(
-            id="ho2020ddpm.simple_x0",
-            loss=partial(simple_loss, predicted="x0"),
-            minimiser="mean",
-            path="discrete-linear",
-            times=knot_times,
-        ),
-        Objective(
-            id="ho2020ddpm.simple_previous",
-            loss=partial(simple_loss, predicted="previous"),
-            minimiser="mean",
-            path="discrete-linear",
-            times=knot_times,
-        ),
-        Objective(
-            id="ho2020ddpm.simple_l1",
-            loss=partial(simple_loss, distance="l1"),
-            minimiser="mean",
-            path="discrete-linear",
-            times=knot_times,
+        _objective("simple", simple_loss),
+        _objective("simple_x0", partial(simple_loss, predicted="x0")),
+        _objective("simple_previous", partial(simple_loss, predicted="previous")),
+        _objective(
+            "simple_l1", partial(simple_loss, distance="l1"),
             known_failures=dict.fromkeys(
                 ("exact_mean_is_stationary", "loss_grows_away_from_the_minimiser"),
                 "its minimiser is the median of each coordinate, the mean only where the posterior is symmetric",
             ),
         ),
-        Objective(
-            id="ho2020ddpm.simple_huber",
-            loss=partial(simple_loss, distance="huber"),
-            minimiser="mean",
-            path="discrete-linear",
-            times=knot_times,
+        _objective(
+            "simple_huber", partial(simple_loss, distance="huber"),
             known_failures={
                 "exact_mean_is_stationary": "its minimiser lies between mean and median, the mean only where the "
                 "posterior is symmetric or all residuals are below 1",
             },
         ),
-        Objective(
-            id="ho2020ddpm.bound",
-            loss=bound_loss,
-            minimiser="mean",
-            path="discrete-linear",
-            times=partial(knot_times, first=2),
-        ),
-        Objective(
-            id="ho2020ddpm.bound_with_decoder",
-            loss=bound_loss,
-            minimiser="mean",
-            path="discrete-linear",
-            times=knot_times,
-        ),
+        _objective("bound", bound_loss, times=partial(knot_times, first=2)),
+        _objective("bound_with_decoder", bound_loss),
     ),
     likelihoods=(
-        Likelihood(
-            id="ho2020ddpm.bound_small", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-linear"
-        ),
-        Likelihood(
-            id="ho2020ddpm.bound_large",
-            log_prob=partial(log_prob, large=True),
-            kind="bound",
-            consumes="mean",
-            path="discrete-linear",
-        ),
+        _likelihood("bound_small", log_prob),
+        _likelihood("bound_large", partial(log_prob, large=True)),
     ),
     parametrisations={name: partial(net_as_mean, predicted=name) for name in PREDICTED},
-)
+)  # fmt: skip
