@@ -44,7 +44,8 @@ class Job(BaseModel):
     n, shards  samples, and the number of blocks into which they are split for uncertainty and for batches
     seed       of every draw; sample k of every method with this seed has the same start normals
     dtype      of the state; net_dtype: of a network's weights and activations, None for model "exact"
-    start      "card": the card's start; "exact": x_T = alpha x0 + sigma eps, a draw from the marginal at t_max
+    start      "card": the card's start; "exact": x_T = alpha x0 + sigma eps, a draw from the marginal at t_max;
+               "shared": such a draw for each shard, from which all samples of the shard start
     law        name of a law; shape: name of a shape of states, for example 64x2
     """
 
@@ -63,7 +64,7 @@ class Job(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     dtype: Literal["float64", "float32"] = "float64"
     net_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    start: Literal["card", "exact"] | None = None
+    start: Literal["card", "exact", "shared"] | None = None
     law: str | None = None
     shape: str | None = None
 

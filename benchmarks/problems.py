@@ -263,8 +263,10 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
         )
     if job.model != "exact":
         check_model(job, card, target)
-    if job.start == "exact" and not (callable(getattr(target, "sample", None)) and process.kind == "gaussian"):
-        raise UsageError(f"start: 'exact' on {job.target!r}, expected 'card': it has no exact draws to be noised")
+    if job.start in ("exact", "shared") and not (
+        callable(getattr(target, "sample", None)) and process.kind == "gaussian"
+    ):
+        raise UsageError(f"start: {job.start!r} on {job.target!r}, expected 'card': it has no exact draws to be noised")
     if job.kind in ("sample", "timing"):
         if job.grid is None or job.steps is None:
             raise UsageError(f"grid, steps: {job.grid!r}, {job.steps!r}, expected both for a job of kind {job.kind!r}")
@@ -361,16 +363,24 @@ def draws_of(job: Job, rows: range, device: torch.device) -> Philox:
 
 
 def start_of(
-    job: Job, card: Any, target: Any, process: Any, grid: Tensor, draws: Philox, like: Tensor, aids: Mapping[str, Any]
-) -> Tensor:
-    """State at grid[0]. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them.
+    job: Job, card: Any, target: Any, process: Any, grid: Tensor, rows: range, draws: Philox, like: Tensor,
+    aids: Mapping[str, Any],
+) -> Tensor:  # fmt: skip
+    """State at grid[0] of the samples `rows`. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them.
 
-    An exact start of a method that is given labels is a draw from the marginal of each row's class.
+    An exact start of a method that is given labels is a draw from the marginal of each row's class. A shared one is
+    that of the first sample of each row's shard; a batch has whole shards.
     """
-    if job.start == "exact":
+    if job.start in ("exact", "shared"):
         law = target.given(aids["condition"]) if "condition" in aids else target
-        return exact_start(law, process, grid[0].item(), draws, like)
+        x = exact_start(law, process, grid[0].item(), draws, like)
+        return x[firsts(job, rows)] if job.start == "shared" else x
     return card.start(draws, like, grid, process, aids)
+
+
+def firsts(job: Job, rows: range) -> list[int]:
+    """Of each sample among `rows`, whole shards, the place of its shard's first one."""
+    return [shard.start - rows.start for shard in job.rows() for k in shard if k in rows]
 
 
 def exact_start(target: Any, process: Any, t: float, draws: Philox, like: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def sampled(job: Job, device: torch.device) -> Answer:
     for rows in problems.batches(job, device):
         draws, like = problems.draws_of(job, rows, device), problems.like_of(job, target, len(rows), device)
         aids = problems.aids_of(card, job, target, rows, device)
-        x = problems.start_of(job, card, target, process, grid, draws, like, aids)
+        x = problems.start_of(job, card, target, process, grid, rows, draws, like, aids)
         run = card.sample(model, x, grid, process=process, draws=draws, **job.options, **aids)
         nfe, vjps = nfe + run.nfe * len(rows), vjps + run.vjps * len(rows)
         parts["x"].append(run.x.detach().cpu())

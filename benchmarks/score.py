@@ -49,6 +49,8 @@ def _traits_of_samples(job: Job, target: Any) -> set[str]:
     found = _traits_of_law(target)
     if job.kind == "floor":
         return found | ({"exact_flow"} if job.start == "exact" else set())
+    if job.start == "shared":
+        return {"shared_start"}
     card = problems.method_of("sample", job.method)
     if "condition" not in card.needs:
         found.discard("labels")
@@ -60,6 +62,7 @@ def _traits_of_law(law: Any) -> set[str]:
     found = {"train"} if law.name in data.NAMED else set()
     found |= {"features"} if law.name in data.NAMED and extractor_for(law.name) else set()
     found |= {"exact_samples"} if callable(getattr(law, "sample", None)) else set()
+    found |= {"total_variance"} if hasattr(law, "total_variance") else set()
     found |= {"atoms"} if problems.data_of(law) is not None and not getattr(law, "blur", 0) else set()
     normal_components = all(hasattr(law, name) for name in ("weights", "means", "variances"))
     found |= {"mixture_1d"} if tuple(law.shape) == (1,) and normal_components else set()

@@ -68,7 +68,8 @@ def timed(job: Job, device: torch.device) -> dict[str, Any]:
     rows = range(job.n)
     like = problems.like_of(job, target, job.n, device)
     aids = problems.aids_of(card, job, target, rows, device)
-    x = problems.start_of(job, card, target, process, grid, problems.draws_of(job, rows, device), like, aids)
+    draws = problems.draws_of(job, rows, device)
+    x = problems.start_of(job, card, target, process, grid, rows, draws, like, aids)
     run = lambda: card.sample(  # noqa: E731
         model, x, grid, process=process, draws=DeviceNoise(job.seed, device), **job.options, **aids
     )

@@ -73,7 +73,12 @@ def line() -> Case:
     target = targets.named("g3")
     start = shards(torch.zeros(900, 1, dtype=torch.float64))
     context = Context(target=target, start=start, end=(0.9, 0.3))
-    return Case({"mixture_1d", "exact_samples"}, shards(normals(3, 900, 1)), context)
+    return Case({"mixture_1d", "exact_samples", "total_variance"}, shards(normals(3, 900, 1)), context)
+
+
+def shared_starts() -> Case:
+    samples = shards(normals(20, 900, 2))
+    return Case({"shared_start"}, samples, Context(target=targets.named("ring-2d"), start=samples))
 
 
 def density() -> Case:
@@ -124,7 +129,9 @@ def edits() -> Case:
     return Case({"guides", "known"}, shards(guide + 0.2 * normals(19, 900, 1, 8, 8)), context)
 
 
-CASES = {make.__name__: make() for make in (images, line, density, letters, inpainting, plane, classes, edits)}
+CASES = {
+    make.__name__: make() for make in (images, line, shared_starts, density, letters, inpainting, plane, classes, edits)
+}
 CELLS = [(case, m.name) for case, made in CASES.items() for m in metrics.applicable(made.traits)]
 cells = pytest.mark.parametrize("case, name", CELLS)
 
@@ -1044,3 +1051,38 @@ def test_distance_to_the_guide_of_known_displacements():
     assert kept["known_error"].estimate == kept["known_error_max"] == 0.0
     moved[3] = moved[3] + torch.tensor([0.2, 0.0, 0.0, 0.0])
     assert metrics.named("known_error").score(moved, context)["known_error_max"] == pytest.approx(0.2)
+
+
+# second moments
+
+
+@pytest.mark.parametrize("name", ["g3", "gaussian-2d", "product-2d", "mixture-2d", "unequal-pair-2d", "ring-2d"])
+def test_total_variance_of_a_law_is_that_of_its_samples(name):
+    """400,000 draws: the trace of their covariance within five standard errors."""
+    law = targets.named(name)
+    rows = law.sample(Philox(31, 400_000), torch.empty(400_000, *law.shape, dtype=torch.float64))
+    square = (rows - rows.mean(0)).square().sum(1)
+    assert abs(square.mean().item() - law.total_variance) < 5 * square.std().item() / math.sqrt(len(square))
+    assert targets.named("ring-2d").total_variance == pytest.approx(16.18, abs=1e-12)
+
+
+def test_variance_error_is_zero_for_exact_samples_and_exact_for_stretched_ones():
+    law = targets.named("ring-2d")
+    context = Context(target=law, start=shards(torch.zeros(900, 2)), end=(0.8, 0.5))
+    exact = context.exact_samples(0)
+    found = metrics.named("variance_error").score(exact, context)["variance_error"]
+    assert found.low < 0 < found.high and found.n == 900
+    wide = metrics.named("variance_error").score([3 + 1.5 * shard for shard in exact], context)["variance_error"]
+    assert 1 + wide.estimate == pytest.approx(2.25 * (1 + found.estimate), rel=1e-12)
+
+
+def test_variance_from_one_start_forgets_where_the_shards_are():
+    """Shards far apart, each of unit variance in two coordinates; unbiased, so that two samples a shard do as well."""
+    rows = normals(32, 4000, 2)
+    places = 100 * normals(33, 2000, 2)
+    for each in (2, 40):
+        moved = [shard + place for shard, place in zip(rows.split(each), places, strict=False)]
+        found = metrics.named("start_diversity").score(moved, Context())["start_diversity"]
+        assert found.low < 2 < found.high and found.blocks == 4000 // each
+    with pytest.raises(ValueError, match="^samples: 1 in a shard, expected 2 or more"):
+        metrics.named("start_diversity").score(list(rows.split(1)), Context())

@@ -27,7 +27,7 @@ def start(question):
     card = problems.method_of("sample", question.method)
     grid = problems.grid_of(question.grid, question.steps, card, process)
     draws, like = Philox(question.seed, question.n), problems.like_of(question, target, question.n, CPU)
-    return problems.start_of(question, card, target, process, grid, draws, like, {})
+    return problems.start_of(question, card, target, process, grid, range(question.n), draws, like, {})
 
 
 def test_all_methods_of_a_seed_start_from_the_same_normals():
@@ -51,6 +51,15 @@ def test_an_exact_start_is_the_marginal_where_the_grid_begins():
     unit = Philox(0, 60).normal("start", torch.empty(60, 1, dtype=torch.float64))
     x0 = problems.target_of("g3").sample(Philox(0, 60), unit)
     assert torch.equal(start(own), process.alpha(0.901) * x0 + process.sigma(0.901) * unit)
+
+
+def test_a_shared_start_is_the_exact_one_of_the_shard_s_first_sample():
+    """Six shards of ten: six states, each ten times; and no batch, here three shards and three, changes any."""
+    asked_for = dict(process="ve-edm", shards=6)
+    exact, shared = (start(asked(start=kind, **asked_for)) for kind in ("exact", "shared"))
+    assert torch.equal(shared, exact[::10].repeat_interleave(10, 0))
+    assert problems.firsts(asked(start="shared", **asked_for), range(30, 60)) == [0] * 10 + [10] * 10 + [20] * 10
+    assert score.traits_of(asked(start="shared", **asked_for)) == {"shared_start"}
 
 
 @pytest.mark.parametrize("method", ["song2020ddim.stochastic", "karras2022edm.churn", "lipman2022fm.dopri5"])

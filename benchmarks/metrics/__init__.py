@@ -42,6 +42,8 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "truth": "context.truth holds the clean signal of every sample",
     "labels": "context.labels holds the class that each sample should have, context.classify finds one for a sample",
     "guides": "context.guides holds what each sample was made from",
+    "total_variance": "context.target.total_variance is the trace of the target's covariance",
+    "shared_start": "all samples of a shard come from one start state",
     "known": "context.known holds, beside the guides, which of their entries had to be kept",
 }
 ADDRESS = 2**31  # of the metrics' own draws

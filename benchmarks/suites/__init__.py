@@ -72,7 +72,7 @@ class Select(BaseModel):
     seeds: list[int] | None = None
     dtype: Literal["float64", "float32"] = "float64"
     net_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    start: Literal["card", "exact"] = "card"
+    start: Literal["card", "exact", "shared"] = "card"
     metrics: list[str] = []
     timeout_seconds: float | None = None
 

@@ -34,6 +34,11 @@ class Gaussian:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mu.shape)
 
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance."""
+        return self.variances.sum().item()
+
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,*D], dtype and device."""
         mu, variances = self.mu.to(like), self.variances.to(like)

@@ -58,6 +58,12 @@ class Product:
         """The law of x0 given its component, see Given."""
         return Given(self, label)
 
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance, which the rotation leaves as it is."""
+        mean = (self.weights * self.means).sum(0)
+        return (self.weights * (self.variances + (self.means - mean) ** 2)).sum().item()
+
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,d], dtype and device; components by inverse CDF."""
         u = draws.uniform("component", tuple(like.shape)).to(like.device)
@@ -206,6 +212,13 @@ class Mixture:
     def axes(self) -> tuple[Tensor, Tensor]:
         """variances [K,d] and bases [K,d,d] of the covariances."""
         return tuple(torch.linalg.eigh(self.covariances))
+
+    @property
+    def total_variance(self) -> float:
+        """The trace of the covariance: within the components and between them."""
+        within = (self.weights * self.covariances.diagonal(dim1=1, dim2=2).sum(1)).sum()
+        between = (self.weights[:, None] * (self.means - self.weights @ self.means) ** 2).sum()
+        return (within + between).item()
 
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,d], dtype and device; the component by inverse CDF."""
