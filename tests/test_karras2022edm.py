@@ -275,6 +275,11 @@ def test_iddpm_grid_takes_levels_evenly_by_index():
         80.2037, rel=1e-5
     )
     assert edm.iddpm_to_zero(1, path).tolist() == pytest.approx([80.20370, 0], rel=1e-6)
+    assert edm.iddpm_to_zero(5, VE)[0].item() == pytest.approx(u[9].item(), rel=1e-12)  # where t_max is 80
+    assert u[9].item() == pytest.approx(71.29, abs=5e-3)
+    like = torch.empty(3, 1, dtype=torch.float64)
+    start = catalogue.samplers()["karras2022edm.iddpm"].start(Philox(0, 3), like, grid, path, {})
+    torch.testing.assert_close(start, grid[0] * Philox(0, 3).normal("start", like), rtol=1e-15, atol=0)
     coarse = edm.iddpm_to_zero(5, process.ve_edm(t_min=0.02, t_max=81.0))
     assert coarse[-2].item() == pytest.approx(u[u >= 0.02].min().item(), rel=1e-12)
     with pytest.raises(grids.BadGrid, match="steps: 993, expected at most 992"):
@@ -381,10 +386,14 @@ def test_weight_of_the_other_columns_is_the_noise_s(name):
 @pytest.mark.parametrize(
     ("options", "match"),
     [({"order": 3}, "order, stage: 3, 1.0"), ({"stage": 0.0}, "a share in"), ({"stage": 1.2}, "stage: 2, 1.2"),
-     ({"churn": -1.0}, "churn: -1.0, expected a number >= 0")],
+     ({"churn": -1.0}, "churn: -1.0, expected a number >= 0"), ({"churn_noise": 0.0}, "churn_noise: 0.0, expected")],
 )  # fmt: skip
 def test_bad_options_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         edm.plan(grids.power_to_zero(7.0)(3, VE), VE, **options)
+    condot = process.named("condot")
+    with pytest.raises(grids.BadGrid, match="grid: starts at 1, where alpha = 0 and churn has no level above"):
+        edm.plan(grids.uniform_t(3, condot), condot, churn=1.0)
+    assert all(column.isfinite().all() for column in edm.plan(grids.uniform_t(3, condot), condot))
     with pytest.raises(ValueError, match="name: 'v', expected 'vp', 've', 'iddpm' or 'edm'"):
         edm.precondition(lambda x, c: x, process=VE, name="v")

@@ -19,19 +19,21 @@ Exact when  point mass on ve-edm: one step of any size. N(0, sd^2 I): F = 0 is o
 Differs     The official grids are 0/0 at one step: here that is [t_max, 0], so x = D(x; t_max). Churn's gamma divides
             by the number of intervals, the last one to 0 included, as in the code. S_noise = 1.003 inflates the
             marginals on purpose: laws of order and exactness are declared at S_noise = 1. Nothing is rounded to stored
-            levels, except by the iDDPM column's c_noise, which is an index. Where gamma = 0 the code's general sampler
-            still adds the rounding of its level times a draw (1e-6 on VP): here nothing. The code's iDDPM levels come
-            from float32 sines (3e-5 of a sample), ours from float64. It has no loss for that column: weight and law are
-            those of L_simple on its levels, (eps - F)^2 = ((D - x0)/rho)^2. Its nets return twice the channels and drop
-            half, which belongs to the net; it computes preconditioning in float32, we in x's dtype.
+            levels, except by the iDDPM column's c_noise, which is an index. That column's range ends at 81 in the code,
+            whose first level is u_8 = 80.20, and at t_max = 80 here: u_9 = 71.29, from which it starts. Where gamma = 0
+            the code's general sampler still adds the rounding of its level times a draw (1e-6 on VP): here nothing. The
+            code's iDDPM levels come from float32 sines (3e-5 of a sample), ours from float64. It has no loss for that
+            column: weight and law are those of L_simple on its levels, (eps - F)^2 = ((D - x0)/rho)^2. Its nets return
+            twice the channels and drop half, which belongs to the net; it computes preconditioning in float32, we in
+            x's dtype.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -77,8 +79,14 @@ def plan(
         raise ValueError(f"order, stage: {order!r}, {stage!r}, expected 1 or 2, and a share in (0, 1] (1 is Heun)")
     if not churn >= 0:
         raise ValueError(f"churn: {churn!r}, expected a number >= 0 (0 is the deterministic sampler)")
+    if not churn_noise > 0:
+        raise ValueError(f"churn_noise: {churn_noise!r}, expected a number > 0 (1 keeps the marginals)")
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)
+    if churn > 0 and not rho.isfinite().all():
+        raise grids.BadGrid(
+            f"grid: starts at {t[0].item():g}, where alpha = 0 and churn has no level above; start below"
+        )
     gamma = min(churn / t.shape[0], math.sqrt(2) - 1) * ((rho >= churn_min) & (rho <= churn_max)).double()
     raised = process.time_of_logsnr(-(rho * (1 + gamma)).log()) if churn > 0 else t
     h = torch.where(gamma > 0, raised, t)
@@ -200,6 +208,11 @@ def iddpm_to_zero(steps: int, process: Process) -> Tensor:
     return _to_zero(kept[(shares * (kept.shape[0] - 1)).round().long()], process)
 
 
+def start_at_first_level(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:
+    """N(0, sigma(t_0)^2 I) as in the code, for a grid that begins below t_max."""
+    return draws.normal("start", like) * process.sigma(grid[0].item())
+
+
 def column(name: str, rho: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """c_skip, c_out, c_in, c_noise of a column of table 1, float64 of rho's shape."""
     one, unit = torch.ones_like(rho), (rho**2 + 1).rsqrt()
@@ -302,9 +315,9 @@ PAPER = Paper(
             ("midpoint", {"stage": 0.5}, dict(order=2.0, variant=True)),
             ("ralston", {"stage": 2 / 3}, dict(order=2.0, variant=True)),
             # the other columns of table 1: heun on their schedule, scaling and time steps
-            ("vp", {}, dict(path="vp-linear", grid=vp_to_zero, variant=True)),
-            ("ve", {}, dict(path="ve-sqrt", grid=ve_to_zero, variant=True)),
-            ("iddpm", {}, dict(grid=iddpm_to_zero, variant=True)),
+            ("vp", {}, dict(order=2.0, path="vp-linear", grid=vp_to_zero, variant=True)),
+            ("ve", {}, dict(order=2.0, path="ve-sqrt", grid=ve_to_zero, variant=True)),
+            ("iddpm", {}, dict(order=2.0, grid=iddpm_to_zero, start=start_at_first_level, variant=True)),
         )
     ),
     objectives=(
