@@ -131,9 +131,7 @@ def test_the_loss_is_least_at_the_mean_given_state_and_image():
                 seen.append(condition)
                 return lambda x, time: (seen.append(x), mean.expand_as(x))[1]
 
-        losses = paper.loss(
-            Model(), atoms, t, noise, process=CHAIN, condition=small, augmentation=(level, image_noise)
-        )
+        losses = paper.loss(Model(), atoms, t, noise, process=CHAIN, condition=small, augmentation=(level, image_noise))
         assert (seen[0].image - image).abs().max() < 1e-12
         assert (seen[1] - state).abs().max() < 1e-12
         return torch.autograd.grad((posterior * losses).sum(), mean)[0].norm()
@@ -177,7 +175,8 @@ def test_indices_are_the_codes():
     """The first of smart50 by running its respacing; every name gives as many steps as its groups add up to."""
     assert paper.indices_of(paper.GROUPS["smart50"])[:12] == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99, 100, 120]
     assert {name: len(paper.indices_of(groups)) for name, groups in paper.GROUPS.items()} == {
-        "smart27": 27, "smart50": 50, "smart100": 100, "smart185": 185, "super27": 27, "super40": 40, "super100": 100,
+        "fast27": 27, "smart27": 27, "smart50": 50, "smart100": 100, "smart185": 185, "super27": 27,
+        "super40": 40, "super100": 100,
     }  # fmt: skip
     grid = paper.spread_indices(5, CHAIN)
     assert [round(1000 * t) for t in grid.tolist()] == [1000, 750, 501, 251, 1, 0]  # 499.5 to even
@@ -284,6 +283,54 @@ def test_guidance_goes_beyond_the_labelled_prediction():
         assert end.nfe == (1 if g == 1 else 2)
     clipped = run(Net(), grid, condition=labelled, guidance=7.0, quantile=0.95)
     torch.testing.assert_close(clipped.x, torch.ones_like(X), rtol=0, atol=1e-14)  # of 1.9
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.0])
+def test_the_first_stage_has_labels_and_no_image(guidance):
+    """The code's stage I: a step by hand with guidance, threshold 1.5, posterior's noise; nothing is augmented."""
+    labels, asked = torch.tensor([3, 5]), []
+
+    def predict(x, t, label):
+        asked.append(None if label is None else label.tolist())
+        return 0.5 * x + (0.0 if label is None else 0.1 * label.double()[:, None, None, None])
+
+    grid = torch.tensor([0.9, 0.4], **F64)
+    model = Conditional("mean", predict)
+    found = run(model, grid, condition=labels, guidance=guidance, quantile=0.95, ceiling=1.5)
+    mean = 0.5 * X + guidance * 0.1 * labels.double()[:, None, None, None]
+    size = torch.quantile(mean.flatten(1).abs(), 0.95, dim=1).clamp(1, 1.5)[:, None, None, None]
+    mean = mean.clamp(-size, size) / size
+    h = CHAIN.lam(0.4) - CHAIN.lam(0.9)
+    ratio, fresh = CHAIN.sigma(0.4) / CHAIN.sigma(0.9), -math.expm1(-2 * h)
+    expected = math.exp(-h) * ratio * X + CHAIN.alpha(0.4) * fresh * mean
+    expected = expected + CHAIN.sigma(0.4) * math.sqrt(fresh) * Philox(3, 2).at(0).normal("step", X)
+    torch.testing.assert_close(found.x, expected, rtol=0, atol=1e-12)
+    assert asked == [[3, 5]] + [None] * (guidance != 1) and found.nfe == len(asked)
+    for options in ({"fixed": True}, {"level": -1.0}):
+        again = run(model, grid, condition=labels, guidance=guidance, quantile=0.95, ceiling=1.5, **options)
+        assert torch.equal(again.x, found.x)
+    with pytest.raises(ValueError, match="condition: 3 rows, expected 2"):
+        run(model, grid, condition=torch.tensor([1, 2, 3]))
+
+
+def test_least_squares_on_samples_finds_the_gain():
+    """Invariant: the linear map that a stage learns from samples is the gain of two observations, up to their number.
+
+    x0 = L z on 2x2 from its mean pixel; 200,000 samples: an entry's error is about sqrt(var x0 / n / var of its input
+    given the others), here at most .005, of which six are allowed.
+    """
+    n = 200_000
+    L = torch.tensor([[1.0, 0, 0, 0], [0.6, 0.8, 0, 0], [0.3, -0.5, 0.7, 0], [0.2, 0.4, -0.3, 0.5]], **F64)
+    x0 = laws.normals(1, "z", n, 4) @ L.T
+    A = torch.full((4, 4), 0.25, **F64)  # the mean pixel, enlarged
+    x = CHAIN.noised(x0, 0.5, laws.normals(2, "eps", n, 4))
+    image = paper.augmented(x0 @ A.T, x, 0.4, laws.normals(3, "aug", n, 4))
+    found = torch.linalg.lstsq(torch.cat([x, image.image], 1), x0).solution.T
+    S, H = L @ L.T, torch.cat([CHAIN.alpha(0.5) * torch.eye(4, **F64), image.alpha * A])
+    R = torch.diag(torch.tensor([CHAIN.sigma(0.5) ** 2] * 4 + [image.sigma**2] * 4, **F64))
+    gain = S @ H.T @ torch.linalg.inv(H @ S @ H.T + R)
+    assert gain[:, 4:].abs().min() > 0.02
+    assert (found - gain).abs().max() < 0.03
 
 
 def test_without_a_label_the_codes_guidance_follows_the_noises_difference():

@@ -13,7 +13,8 @@ Step        low~ drawn anew (or once) at each step, apart for the unguided half;
             x_s = e sigma_s/sigma_t x_t + alpha_s (1 - e^2) D + std z, log std between log(sigma_s sqrt(1 - e^2)) and
             log(sigma_t sqrt(1 - e^2)) at the model's share. No noise is added on arrival at sigma_s = 0.
             "ddim": x_s = alpha_s D + sigma_s (x_t - alpha_t D)/sigma_t.
-            A cascade runs its stages in turn; each one's end is the next one's low.
+            A cascade runs its stages in turn; each one's end is the next one's low. The first has labels for its
+            condition and no image (the code's stage I): its two halves are D(x_t, t, label) and D(x_t, t).
 Cost        NFE = steps, 2 steps with guidance; of a cascade their sum weighed by pixels, sum_j nfe_j pixels_j/pixels.
             Weak order 1 ("ancestral"), order 1 ("ddim", its augmentation drawn once: another noise is another ODE).
 Exact when  point mass. The minimiser is E[x0 | x_t, low~, a]. Linear Gaussian: two Gaussian observations, gain
@@ -23,8 +24,9 @@ Differs     The code noises up(low); Imagen's pseudo-code noises low itself [rec
             augmentation anew at each call, so that cond and uncond halves see different images and even equal halves
             are guided by the difference of their noises; fixed=True draws it once, for both. Its quantile is of D
             after guidance, per sample; c = 1 is plain clipping. Its lowest log variance at the chain's first index is
-            that of the second, which no step uses. A learned share outside [0, 1] extrapolates, as in the code. Imagen
-            Video has v instead of eps [recall]: both parametrisations are here. Either way the loss weighs D by
+            that of the second, which no step uses. A learned share outside [0, 1] extrapolates, as in the code. It
+            never reaches its branch that ends fast27 lower, for a table of names comes before: ours is the table's.
+            Imagen Video has v instead of eps [recall]: both parametrisations are here. Either way the loss weighs D by
             (alpha_t/sigma_t)^2, 2e-9 at t = 1: what a network says of pure noise is hardly trained.
 """
 
@@ -60,6 +62,7 @@ from reference_impls.core.types import (
 TRAINED = 1000  # length of the chain [code]
 CHAIN = named("discrete-cosine")  # of the augmentation, whatever path the sampler takes [code]
 GROUPS = {  # steps in equal parts of the chain, clean to noisy, under the code's names
+    "fast27": (10, 10, 3, 2, 2),
     "smart27": (7, 4, 2, 1, 2, 4, 7),
     "smart50": (10, 6, 4, 3, 2, 2, 3, 4, 6, 10),
     "smart100": (1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10, 13),
@@ -94,9 +97,9 @@ def augmented(low: Tensor, like: Tensor, level: Tensor | float, noise: Tensor, l
 
 
 class Labelled(NamedTuple):
-    """What a stage is given: an image and the class that guidance is about, int64 [B] (None: nothing to guide)."""
+    """What a stage is given: an image, if it is not the first, and the class that guidance is about, int64 [B]."""
 
-    image: Tensor
+    image: Tensor | None
     label: Tensor | None = None
 
 
@@ -134,7 +137,7 @@ def thresholded(mean: Tensor, quantile: float, ceiling: float) -> Tensor:
 class Settings(NamedTuple):
     """What a step is told beside its row; see `sample`."""
 
-    image: Tensor
+    image: Tensor | None
     label: Tensor | None
     level: float
     fixed: bool
@@ -146,7 +149,9 @@ class Settings(NamedTuple):
 
 
 def seen(x: Tensor, draws: Draws, told: Settings, tag: str, label: Tensor | None) -> Any:
-    """The condition of one call: the enlarged image, noised with the draw of this tag."""
+    """The condition of one call: the enlarged image, noised with the draw of this tag; without an image the label."""
+    if told.image is None:
+        return label
     if told.level < 0:
         return Noised(lifted(told.image.to(x), x), 1.0, 0.0, partial(lifted, like=x), label)
     noise = draws.normal(tag, lifted(told.image.to(x), x))
@@ -158,15 +163,15 @@ def cascade_step(
 ) -> tuple[Tensor, Noised | None]:
     """One interval; memory is the condition if it is drawn once."""
     given = once if once is not None else seen(x, draws, told, "augment", told.label)
-    once = given if told.fixed else None
     share = told.share
     if told.learned:
         mean, share = model.given(given).with_share(x, row.t)
     else:
         mean = model.given(given)(x, row.t)
     if told.guidance != 1:
-        free = given._replace(label=None) if told.fixed else seen(x, draws, told, "augment-free", None)
-        mean = torch.lerp(model.given(free)(x, row.t), mean, told.guidance)
+        free = once._replace(label=None) if once is not None else seen(x, draws, told, "augment-free", None)
+        unguided = model if free is None else model.given(free)
+        mean = torch.lerp(unguided(x, row.t), mean, told.guidance)
     if told.quantile > 0:
         mean = thresholded(mean, told.quantile, told.ceiling)
     x_s = torch.mul(x, row.keep).add_(mean, alpha=row.pull)
@@ -184,8 +189,9 @@ def sample(
     fixed: bool = False, guidance: float = 1.0, quantile: float = 0.95, ceiling: float = 1.0, share: float = 0.0,
     learned: bool = False, ddim: bool = False,
 ) -> Run:  # fmt: skip
-    """One stage from grid[0] to grid[-1]. x [B,*D]; condition: low [B,c,h,w], or Labelled(low, label).
+    """One stage from grid[0] to grid[-1]. x [B,*D]; condition: low [B,c,h,w], Labelled(low, label), or labels [B].
 
+    Labels alone, int64, are the first stage's, which has no image: level and fixed mean nothing to it.
     level .25 (stage II of the code; 0 in stage III; below 0: no noise at all), fixed: the augmentation is drawn once,
     guidance g (the code: 4 in stages II and III, 7 in I; our default 1 asks no unguided half), quantile .95 (0: no
     clipping), ceiling 1 (1.5 in stage I), share of the log variance from its lower bound 0 to its upper 1, or `learned`
@@ -198,12 +204,16 @@ def sample(
     ):
         if not holds:
             raise ValueError(f"{name}: {value!r}, expected {wanted}")
-    image, label = condition if isinstance(condition, Labelled) else (condition, None)
-    if image.shape[0] != x.shape[0]:
-        raise ValueError(f"condition: {image.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
+    if isinstance(condition, Tensor):
+        labels = condition.ndim == 1 and not condition.is_floating_point()
+        condition = Labelled(None, condition) if labels else Labelled(condition)
+    image, label = condition
+    for part in (image, label):
+        if part is not None and part.shape[0] != x.shape[0]:
+            raise ValueError(f"condition: {part.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
     told = Settings(image, label, level, fixed, guidance, quantile, ceiling, share, learned)
     rows = plan(grid, process, ddim=ddim)
-    once = seen(x, draws, told, "augment", label) if fixed else None
+    once = seen(x, draws, told, "augment", label) if fixed and image is not None else None
     tags = () if ddim else ("step",)
     return drive(rows, partial(cascade_step, told=told), model, x, draws=draws, memory=once, tags=tags)
 
@@ -266,6 +276,7 @@ def _parametrised(net: Any, process: Process, mean_of: Callable[..., Tensor]) ->
 
     An image that is not Noised is enlarged and taken to have no noise.
     """
+
     def predict(x: Tensor, t: Time, condition: Any) -> Tensor:
         if condition is None:
             raise ValueError("condition: None, expected an image: the network always sees one")
