@@ -392,7 +392,7 @@ def test_bad_options_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
         edm.plan(grids.power_to_zero(7.0)(3, VE), VE, **options)
     condot = process.named("condot")
-    with pytest.raises(grids.BadGrid, match="grid: starts at 1, where alpha = 0 and churn has no level above"):
+    with pytest.raises(grids.BadGrid, match="grid: starts at 1, where alpha = 0: no level for churn above"):
         edm.plan(grids.uniform_t(3, condot), condot, churn=1.0)
     assert all(column.isfinite().all() for column in edm.plan(grids.uniform_t(3, condot), condot))
     with pytest.raises(ValueError, match="name: 'v', expected 'vp', 've', 'iddpm' or 'edm'"):
