@@ -65,17 +65,22 @@ def test_loss_is_the_published_one(power):
 
 
 def test_levels_are_the_published_ones():
-    """Ten from 1 to .01, geometric; a training time is one of them, all equally likely."""
+    """Ten from 1 to .01, geometric, in training as in sampling; a training time is one of them, all equally likely."""
     path = ncsn.unit_levels()
     expected = torch.exp(torch.linspace(0, math.log(0.01), 10, dtype=torch.float64))
+    card = catalogue.samplers()["song2019ncsn.langevin"]
+    torch.testing.assert_close(path.sigma(card.grid(10, path)[1:]), expected, rtol=1e-12, atol=0)
     torch.testing.assert_close(path.sigma(ncsn.level_times(path)), expected, rtol=1e-12, atol=0)
     u = (torch.arange(10, dtype=torch.float64) + 0.5) / 10
     torch.testing.assert_close(ncsn.uniform_levels(u, path), ncsn.level_times(path), rtol=0, atol=0)
-    assert (
-        ncsn.uniform_levels(torch.tensor([1e-12, 1 - 1e-12]), path).tolist() == ncsn.level_times(path)[[0, 9]].tolist()
-    )
-    steps = catalogue.samplers()["song2019ncsn.langevin"].grid(9, path)  # nine levels after the first time
-    torch.testing.assert_close(path.sigma(steps), expected, rtol=1e-12, atol=0)
+    ends = ncsn.uniform_levels(torch.tensor([1e-12, 1 - 1e-12]), path)
+    assert ends.tolist() == ncsn.level_times(path)[[0, 9]].tolist()
+    four = ncsn.unit_levels(4)
+    assert four.sigma(card.grid(4, four)).tolist()[1:] == pytest.approx([1, 0.01 ** (1 / 3), 0.01 ** (2 / 3), 0.01])
+    seen = []
+    model = Predictor("mean", lambda x, t: seen.append(t) or x)
+    card.sample(model, torch.zeros(1, 1), card.grid(10, path), process=path, draws=Silence(), inner=1)
+    assert path.sigma(torch.tensor(seen)).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("id", "form"), [("langevin", "paper"), ("langevin_code", "code")])

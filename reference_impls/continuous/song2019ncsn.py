@@ -2,9 +2,10 @@
 
 Song, Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution", NeurIPS 2019, arXiv:1907.05600.
 Official code: ermongroup/ncsn (GPL-3.0; formulas only).
-Path        x = x0 + sigma_i z, sigma_1 > .. > sigma_L geometric; the paper's ten run from 1 to .01 on data in [0,1]
-            (`unit_levels`). Our t is any path's with alpha, sigma > 0; the levels are a grid's times after its first:
-            L = steps, sigma_L at the grid's end. On ve-geo evenly spaced t are geometric levels.               [sec. 4]
+Path        x = x0 + sigma_i z, sigma_1 > .. > sigma_L geometric; the paper's ten run from 1 to .01 (`unit_levels`) on
+            images in [0,1], dequantised as x 255/256 + U/256. Our t is any path's with alpha, sigma > 0; the levels
+            are a grid's times after its first, in training (`level_times`) as in sampling: L = steps, sigma_L at the
+            grid's end. On ve-geo evenly spaced t are geometric levels.                                         [sec. 4]
 Loss        sigma_i^2/2 |s(x, i) + (x - x0)/sigma_i^2|^2, summed over the sample, i uniform on the levels.    [eq. 5, 6]
 Step        inner (T) times at each level: x <- x + d s + sqrt(2 d) z, d = rate sigma_i^2; then the next level. [alg. 1]
             denoise: x + sigma_L^2 s at the end, which is alpha D.
@@ -16,8 +17,9 @@ Differs     Algorithm 1 has x + (a/2) s + sqrt(a) z, a = 2e-5 sigma_i^2/sigma_L^
             d = 2e-5 sigma_i^2/sigma_L^2: rate .2, twice the paper's. The rate is ours: theirs is 2e-5 at sigma_L = .01.
             The image sampler returns what it had BEFORE each update, clamped to [0,1], so that its last state is never
             seen (as_returned; it is not computed here). Neither denoises: the end has the noise of sigma_L, and its
-            variance there is 5 % (rate .1) or 11 % (.2) too large where the data are a point. The numbers of
-            equations and sections are recalled.
+            variance there is 5 % (rate .1) or 11 % (.2) too large where the data are a point. Sliced score matching,
+            inpainting (its step 8e-6, rate .08) and one level's Langevin dynamics, also in the code, are not here; the
+            last is a grid of one interval. The numbers of equations and sections are recalled.
 """
 
 from __future__ import annotations
@@ -38,9 +40,12 @@ PAPER_RATE, CODE_RATE = 0.1, 0.2  # d/sigma^2 of algorithm 1 and of runners/anne
 LEVELS = 10  # L of the paper
 
 
-def unit_levels() -> Process:
-    """The paper's levels as a process: sigma from 1 down to .01 on data in [0,1]; t = 1 and t = 0."""
-    return ve_geo(0.01, 1.0, t_min=0.0)
+def unit_levels(levels: int = LEVELS) -> Process:
+    """The paper's levels, sigma = 1 at t = 1 down to .01 at t = 0; t_max lies one level above, for a grid's first time.
+
+    uniform_t(levels, it) then has exactly them after its first time.
+    """
+    return ve_geo(0.01, 1.0, t_min=0.0, t_max=1 + 1 / (levels - 1))
 
 
 class Plan(NamedTuple):
@@ -107,10 +112,8 @@ def sample(
 
 
 def level_times(process: Process, levels: int = LEVELS) -> Tensor:
-    """Times of `levels` levels whose rho is geometric between t_max and t_min, both included; float64 [levels]."""
-    lam_max, lam_min = process.lam(process.t_max), process.lam(process.t_min)
-    share = torch.linspace(0, 1, levels, dtype=torch.float64)
-    return process.time_of_logsnr(lam_max + share * (lam_min - lam_max))
+    """Times of `levels` levels, rho geometric down to t_min: the sampler's in so many steps; float64 [levels]."""
+    return grids.uniform_lam(levels, process)[1:]
 
 
 def loss(
