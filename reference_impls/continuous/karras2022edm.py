@@ -84,9 +84,7 @@ def plan(
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)
     if churn > 0 and not rho.isfinite().all():
-        raise grids.BadGrid(
-            f"grid: starts at {t[0].item():g}, where alpha = 0 and churn has no level above; start below"
-        )
+        raise grids.BadGrid(f"grid: starts at {t[0].item():g}, where alpha = 0: no level for churn above; start below")
     gamma = min(churn / t.shape[0], math.sqrt(2) - 1) * ((rho >= churn_min) & (rho <= churn_max)).double()
     raised = process.time_of_logsnr(-(rho * (1 + gamma)).log()) if churn > 0 else t
     h = torch.where(gamma > 0, raised, t)
