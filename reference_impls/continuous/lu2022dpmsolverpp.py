@@ -320,18 +320,14 @@ PAPER = Paper(
              dict(weak_order=2.0, variant=True, reduces=(
                  Reduction({"eta": 0.0}, "lu2022dpmsolverpp.2m_taylor", {"lower_order_final": False}),))),
             ("sde3m", sample, {"eta": 1.0, "lower_order_final": False, "form": "taylor", "order": 3},
-             dict(weak_order=2.0, variant=True, known_failures={
-                 "weak_order_is_as_declared": "its slope on vp-linear still falls from 2.24 to 2.13 at 512 steps",
-             }, reduces=(
+             dict(weak_order=2.0, variant=True, reduces=(
                  Reduction({"eta": 0.0}, "lu2022dpmsolverpp.3m", {"lower_order_final": False, "form": "taylor"}),))),
             ("sde3m_official", sample,
              {"eta": 1.0, "lower_order_final": False, "form": "taylor", "order": 3, "official": True},
              dict(weak_order=2.0, variant=True, reduces=(Reduction(
                  {"eta": 0.0}, "lu2022dpmsolverpp.3m_official", {"lower_order_final": False, "form": "taylor"}),))),
             ("sde1_eps", sample, {"eta": 1.0, "order": 1, "predicts": "eps"}, dict(
-                weak_order=1.0, variant=True, reduces=(Reduction({"eta": 0.0}, "song2020ddim.ddim"),), known_failures={
-                    "weak_order_is_as_declared": "its slope on ve-edm still falls from 1.38 to 1.24 at 512 steps",
-                })),
+                weak_order=1.0, variant=True, reduces=(Reduction({"eta": 0.0}, "song2020ddim.ddim"),))),
             ("sde2m_eps", sample, {"eta": 1.0, "lower_order_final": False, "predicts": "eps"},
              dict(weak_order=2.0, variant=True, reduces=(
                  Reduction({"eta": 0.0}, "lu2022dpmsolver.2m", {"lower_order_final": False}),))),
