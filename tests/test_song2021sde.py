@@ -496,7 +496,7 @@ def test_noise_removal_reaches_unknown_coordinates_but_not_in_the_code():
 
 def test_grey_is_kept_and_colours_are_drawn():
     """Colourisation: an orthonormal basis whose first channel is the grey; known all over it, the grey level stays."""
-    basis = sde.BASES["grey"]
+    basis = sde.COLOURS
     torch.testing.assert_close(basis.T @ basis, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-15)
     published = torch.tensor([1 / math.sqrt(3), -math.sqrt(2 / 3), 0, math.sqrt(1 / 6), math.sqrt(1 / 2)])
     torch.testing.assert_close(basis[[0, 0, 0, 1, 1], [0, 1, 2, 1, 2]].float(), published, rtol=1e-6, atol=1e-6)
@@ -645,11 +645,10 @@ def never(x, t):
         (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which has none or raises"),
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),
         (VP, {"corrections": 0}, "snr, corrections: 0.16, 0"),
-        (VP, {"basis": "yuv"}, "basis: 'yuv' is not known; expected one of pixels, grey"),
-        (SUBVP, {"shipped": True, "corrector": "langevin"}, "'langevin' raises on sub-VP; use shipped=False"),
-        (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "'ancestral_large', 'none' raises on sub-VP"),
-        (VE, {"shipped": True, "predictor": "ancestral_large"}, "expected 'ancestral_small', the code's ancestral"),
-        (VP, {"shipped": True, "predictor": "ancestral_small"}, "expected 'ancestral_large', the code's ancestral"),
+        (SUBVP, {"shipped": True, "corrector": "langevin"}, "'langevin' raises on sub-VP in the code, expected 'none'"),
+        (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "'ancestral_large' is not the code's on sub-VP"),
+        (VE, {"shipped": True, "predictor": "ancestral_large"}, "'ancestral_large' is not the code's on VE"),
+        (VP, {"shipped": True, "predictor": "ancestral_small"}, "'ancestral_small' is not the code's on VP"),
         (
             process.named("condot").between(0.1, 0.9),
             {"shipped": True},
@@ -690,7 +689,9 @@ def test_what_is_finite_at_pure_noise_starts_there():
     """At alpha = 0 reverse diffusion and the flow are defined: x_s = 2 x - x + 0 D there, and dx/dt = x - D."""
     path, x, grid = process.named("condot"), X3[:, :1], torch.tensor([1.0, 0.4], dtype=torch.float64)
     options = dict(process=path, draws=Silence(), predictor="reverse_diffusion")
-    torch.testing.assert_close(sde.sample(exact_model(path), x, grid, **options).x, x, rtol=1e-14, atol=0)
+    run = sde.sample(exact_model(path), x, grid, **options)
+    torch.testing.assert_close(run.x, x, rtol=1e-14, atol=0)
+    assert run.nfe == 1  # evaluated, though D enters with the factor 0
     found = sde.probability_flow(exact_model(path), x, grid, process=path, draws=Silence(), rtol=1e-9, atol=1e-9).x
     torch.testing.assert_close(found, G3.flow(x, 0.0, 1.0, 0.6, 0.4), rtol=0, atol=1e-6)
 

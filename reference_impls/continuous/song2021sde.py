@@ -10,30 +10,33 @@ Loss        |sigma_t s + z|^2, or g^2 |s + z/sigma_t|^2 (likelihood weighting), 
 Step        With s = (alpha_t D - x)/sigma_t^2, a = alpha_t/alpha_s, b = sigma_t^2 - a^2 sigma_s^2, dt = t - s:
             Euler-Maruyama     x_s = (1 - f dt) x + g^2 dt s + g sqrt(dt) z                           [eq. 6, app. D]
             reverse diffusion  x_s = (2 - a) x + b s + sqrt(b) z                                      [app. E; eq. 46]
-            ancestral          x_s = (x + b s)/a + sqrt(v) z, v = b (VP) or b sigma_s^2/sigma_t^2 (VE) [eq 4, 47]
+            ancestral          x_s = (x + b s)/a + sqrt(v) z, v = b (VP) or b sigma_s^2/sigma_t^2 (VE);
+                               v = 0 where sigma_s = 0, so that it ends on D                          [eq. 4, 47]
             Langevin           x <- x + d s + sqrt(2 d) z at t, before the predictor, d = 2 (a r |z|/|s|)^2 [alg. 4, 5]
-            flow = True halves the score's factor and drops the noise. Probability flow: dx/dt = f x - g^2 s/2 with
-            Dormand-Prince, a step size for each row. denoise: the last predictor's mean. Known pixels become
-            alpha y + sigma z before and after the predictor; guided() adds grad log p(y|x_t) to the score.  [sec. 4, 5]
+            flow = True halves the score's factor and drops the noise. denoise: the last predictor's mean. Known pixels
+            become alpha y + sigma z before and after the predictor; guided() adds grad log p(y|x_t) to s.    [sec. 5]
+            Probability flow: dx/dt = u = f x - g^2 s/2 by Dormand-Prince, a step size for each row.        [sec. 4.3]
             log p(x_0) = log prior(x_T) + int div u dt, div exact or v^T (du/dx) v with one v.               [eq. 39]
 Cost        NFE = steps (M + 1) with M corrections; flow: as the solver needs. Predictors: weak order 1; with flow,
             order 1. The corrector's bias does not vanish with the steps: on variance v it settles at v/(1 - d/(2v)).
 Exact when  ancestral: N(0, I) data on VP with v = b, point masses with the other v; then it is DDPM's. Euler-Maruyama
             with flow is Euler in t, the flow solver that of lipman2022fm. No pixel known: the plain sampler. The
             log-likelihood is exact up to tolerance and the prior's mismatch with p_T.
-Differs     shipped = True is the code: the times are 1 .. eps in N - 1 intervals and each of the N updates is as long
-            as 1/N (our grid adds the end 0), so that N lengths overshoot the span; its beta_i, sigma_i have i =
-            floor(t (N-1)), a neighbour of the nearest one (nearest = True); |z|, |s| are means over the batch, so that
-            a sample depends on its batch (the paper has this for large batches [recall]; per row, |z|/|s| has no
-            variance in one dimension). VP needs N > 20, there beta_N < 1. Its Euler-Maruyama raises with
-            probability_flow, its correctors on sub-VP (no .alphas), its ancestral one knows no sub-VP: refused here.
-            Its inpainter puts known pixels at the level of t also after the predictor has left for s, starts from clean
-            known pixels and builds the denoised image from the noised one, so that unknown pixels keep their noise:
-            kept by shipped only. Its colouriser rounds the basis to seven digits and zeroes the first colour, not the
-            grey, of the first noise: not followed. Its ODE solver has one step size for the whole batch, and its
-            denoising of the ODE's end is a step of the chain with beta_0 ("chain"), not the mean. It counts N (M + 1)
-            evaluations also without corrector. Its VE data are taken as smoothed by sigma(0), as ours. The numbers of
-            equations, algorithms and sections are recalled.
+Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 intervals, but each of the N updates is as
+            long as 1/N (our grid adds the end 0), so that they overshoot the span; beta_i and sigma_i have i =
+            floor(t (N-1)), which is a neighbour of the nearest i (nearest = True). VP needs N > 20, there beta_N < 1.
+            Its |z| and |s| are means over the batch (langevin_batch), so that a sample depends on its batch; the paper
+            has this for large batches [recall]. Per row, |z|/|s| does not vary in one dimension.
+            The paper's algorithms correct after the predictor, at s [recall]; the code, followed, before it, at t.
+            The code raises for Euler-Maruyama with probability_flow, for correctors on sub-VP (no .alphas) and for
+            ancestral steps on it: refused where shipped.
+            Its inpainter leaves known pixels at the level of t after the predictor has moved to s, starts from clean
+            known pixels and builds its denoised image from the noised one, so that unknown pixels keep their noise:
+            all three where shipped alone. Its colouriser rounds the basis to seven digits and clears the first colour,
+            not the grey, of its first noise: not followed.
+            Its ODE solver has one step size for a batch; its denoising of the ODE's end is a step of the chain with
+            beta_0 (denoise = "chain"), not the mean. It counts N (M + 1) evaluations also without a corrector. VE data
+            count as smoothed by sigma(0), there and here. Numbers of equations, algorithms, sections are recalled.
 """
 
 from __future__ import annotations
@@ -51,13 +54,6 @@ from reference_impls.core import process as processes
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
-
-
-def defined(grid: Tensor, process: Process, *columns: Tensor) -> None:
-    """Raises BadGrid where a coefficient is 0/0."""
-    if not all(column.isfinite().all() for column in columns):
-        at = f"grid: {grid[0].item():g} .. {grid[-1].item():g} on {process.name} meets alpha = 0 or sigma = 0"
-        raise grids.BadGrid(f"{at}, where this method is not defined; use process.between(t_min, t_max)")
 
 
 class Interval(NamedTuple):
@@ -87,7 +83,7 @@ def family(process: Process, t: Tensor) -> str:
 
 
 def shipped_intervals(t: Tensor, process: Process, *, nearest: bool) -> Interval:
-    """Of the chain that the code looks up at index floor(t (N-1)), or at the nearest one; all are as long as 1/N."""
+    """Of the code's chain, looked up at index floor(t (N-1)) or at the nearest one; all are as long as 1/N."""
     if t[0] > 1:
         raise grids.BadGrid(f"grid: starts at {t[0].item():g}, but the code's chains end at t = 1; use shipped=False")
     steps, kind, (f, g2) = t.shape[0], family(process, t), diffusion.drift(t, process)
@@ -99,7 +95,21 @@ def shipped_intervals(t: Tensor, process: Process, *, nearest: bool) -> Interval
     if kind == "VE":
         sigma, lower = process.sigma(knot), torch.where(index > 0, process.sigma(below), 0.0)
         return Interval(one / steps, f, g2, one, sigma**2 - lower**2, lower / sigma)
-    return Interval(one / steps, f, g2, 1 + f / steps, g2 / steps, one)
+    return Interval(one / steps, f, g2, 1 + f / steps, g2 / steps, one)  # the code has no chain: Euler's coefficients
+
+
+def chain_times(steps: int, process: Process) -> Tensor:
+    """The code's times linspace(t_max, t_min, steps), each the start of an update, and the end 0; needs t_min > 0."""
+    grids.fractions(steps)  # refuses steps < 1
+    times = torch.linspace(process.t_max, process.t_min, steps, dtype=torch.float64)
+    return grids.checked(torch.cat([times, torch.zeros(1, dtype=torch.float64)]))
+
+
+def vp_chain(steps: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Process:
+    """The discrete VP chain beta_i = linspace(beta_min/N, beta_max/N, N) at t = i/N; needs steps > beta_max."""
+    if not steps > beta_max:
+        raise ValueError(f"steps: {steps}, expected more than beta_max = {beta_max:g}, so that every beta is below 1")
+    return processes.discrete(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64) / steps, name="vp-chain")
 
 
 class Kernel(NamedTuple):
@@ -117,6 +127,7 @@ PREDICTORS: dict[str, Callable[[Interval], Kernel]] = {
     "ancestral_small": lambda i: Kernel(1 / i.a, i.b / i.a, i.left * i.b.sqrt()),
     "none": lambda i: Kernel(torch.ones_like(i.dt), torch.zeros_like(i.dt), torch.zeros_like(i.dt)),
 }
+CODE_S_ANCESTRAL = {"VP": "ancestral_large", "VE": "ancestral_small"}
 
 
 def lengths(rows: Tensor) -> Tensor:
@@ -138,22 +149,27 @@ def one_of(argument: str, value: str, known: Collection[str]) -> str:
     return value
 
 
-def checked(predictor: str, corrector: str, flow: bool, shipped: bool, kind: str, b: Tensor) -> None:
-    """Raises ValueError for pairs that the paper or the code rules out, BadGrid where a beta of the code reaches 1."""
+def refuse(predictor: str, corrector: str, flow: bool, kind: str, b: Tensor) -> None:
+    """Raises ValueError for what the paper or, on its chain of that kind, the code rules out; BadGrid if beta >= 1."""
     ancestral = one_of("predictor", predictor, PREDICTORS).startswith("ancestral")
     if one_of("corrector", corrector, (*CORRECTORS, "none")) == predictor == "none":
         raise ValueError("predictor, corrector: 'none' twice, expected at least one that moves the state")
-    if flow and (ancestral or (shipped and predictor == "euler_maruyama")):
+    if flow and (ancestral or (kind and predictor == "euler_maruyama")):
         raise ValueError(f"flow: True with {predictor!r}, which has none or raises in the code; use another")
-    if not shipped:
-        return
-    if kind == "sub-VP" and (ancestral or corrector != "none"):
-        raise ValueError(f"process: the code's {predictor!r}, {corrector!r} raises on sub-VP; use shipped=False")
-    if ancestral and predictor != (wanted := {"VP": "ancestral_large", "VE": "ancestral_small"}[kind]):
-        raise ValueError(f"predictor: {predictor!r}, expected {wanted!r}, the code's ancestral sampling on {kind}")
+    if kind == "sub-VP" and corrector != "none":
+        raise ValueError(f"corrector: {corrector!r} raises on sub-VP in the code, expected 'none', or shipped=False")
+    if kind and ancestral and predictor != CODE_S_ANCESTRAL.get(kind):
+        raise ValueError(f"predictor: {predictor!r} is not the code's on {kind}, which has {CODE_S_ANCESTRAL}")
     chained = predictor not in ("euler_maruyama", "none") or corrector != "none"
-    if chained and kind == "VP" and not (b < 1).all():
+    if kind == "VP" and chained and not (b < 1).all():
         raise grids.BadGrid(f"steps: {len(b)}, too few for the code's beta(t)/steps < 1; more, or shipped=False")
+
+
+def defined(grid: Tensor, process: Process, *columns: Tensor) -> None:
+    """Raises BadGrid where a coefficient is 0/0."""
+    if not all(column.isfinite().all() for column in columns):
+        at = f"grid: {grid[0].item():g} .. {grid[-1].item():g} on {process.name} meets alpha = 0 or sigma = 0"
+        raise grids.BadGrid(f"{at}, where this method is not defined; use process.between(t_min, t_max)")
 
 
 class Plan(NamedTuple):
@@ -170,58 +186,23 @@ class Plan(NamedTuple):
 
 def plan(
     grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", corrector: str = "none", flow: bool = False,
-    denoise: bool = False, shipped: bool = False, nearest: bool = False, guided: bool = False,
+    denoise: bool = False, shipped: bool = False, nearest: bool = False, inpaints: bool = False,
 ) -> Plan:  # fmt: skip
     """Coefficients of every step; options as for `sample`. Raises ValueError and BadGrid."""
     t, s = grids.checked(grid)[:-1], grid[1:]
     alpha, sigma = process.alpha(t), process.sigma(t)
     interval = shipped_intervals(t, process, nearest=nearest) if shipped else intervals(t, s, process)
-    checked(predictor, corrector, flow, shipped, family(process, t) if shipped else "", interval.b)
+    refuse(predictor, corrector, flow, family(process, t) if shipped else "", interval.b)
     x, score, noise = PREDICTORS[predictor](interval)
     if flow:
         score, noise = score / 2, torch.zeros_like(t)
     known, blur = (alpha.clone(), sigma.clone()) if shipped else (process.alpha(s), process.sigma(s))
     if denoise:
         blur[-1] = 0.0
-        noise[-1] *= float(shipped and guided)  # the code's inpainter denoises what it has noised already
+        noise[-1] *= float(shipped and inpaints)  # the code's inpainter denoises what it has noised already
     keep, pull = x - score / sigma**2, score * alpha / sigma**2
     defined(grid, process, keep, pull, noise, alpha / sigma)
     return Plan(t, alpha, sigma, interval.a, keep, pull, noise, known, blur)
-
-
-class Known(NamedTuple):
-    """y and where it is known, both in an orthonormal basis of the channels (None: of the pixels)."""
-
-    image: Tensor
-    mask: Tensor
-    basis: Tensor | None
-
-    def turned(self, x: Tensor, back: int) -> Tensor:
-        return x if self.basis is None else torch.tensordot(x, self.basis.to(x), ([1], [back])).movedim(-1, 1)
-
-
-GREY = torch.tensor([True, False, False])[:, None, None]  # Guide.known in the basis "grey": an image's grey alone
-COLOURS = torch.tensor([[2.0, -2.0, 0.0], [2.0, 1.0, 3.0], [2.0, 1.0, -3.0]], dtype=torch.float64)  # first column grey
-BASES = {"pixels": None, "grey": COLOURS / COLOURS.norm(dim=0)}
-
-
-def known_of(guide: types.Guide | None, basis: str) -> Known | None:
-    """The guide in a basis, or None where nothing need be kept; raises ValueError."""
-    one_of("basis", basis, BASES)
-    if guide is None or guide.known is None:
-        return None
-    if basis == "grey" and guide.image.shape[1] != 3:
-        raise ValueError(f"guide: image {tuple(guide.image.shape)}, expected [B,3,..] in the basis 'grey'")
-    return (known := Known(guide.image, guide.known, BASES[basis]))._replace(image=known.turned(guide.image, 0))
-
-
-def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str, draws: Draws) -> Tensor:
-    """The known coordinates become scale y + blur z."""
-    if known is None:
-        return x
-    image = torch.mul(known.image, scale)
-    image = image.add_(draws.normal(tag, x), alpha=blur) if blur > 0 else image
-    return known.turned(torch.where(known.mask.to(x.device), image, known.turned(x, 0)), 1)
 
 
 def corrected(x: Tensor, row: Plan, *, model: Model, draws: Draws, corrector: str, snr: float) -> Tensor:
@@ -233,15 +214,15 @@ def corrected(x: Tensor, row: Plan, *, model: Model, draws: Draws, corrector: st
 
 
 def predictor_corrector_step(
-    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, corrector: str, corrections: int, snr: float,
-    known: Known | None,
+    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, predicts: bool, corrector: str, corrections: int,
+    snr: float, known: Known | None,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Corrections at t, then the predictor to s; known coordinates are put back before it and after."""
     for k in range(corrections):
         # without at(0), which is the same address, the first is drawn ahead
         x = corrected(x, row, model=model, draws=draws.at(k) if k else draws, corrector=corrector, snr=snr)
     x = replaced(x, known, row.alpha, row.sigma, "known corrected", draws)
-    if row.pull != 0:
+    if predicts:
         x = torch.mul(x, row.keep).add_(model(x, row.t), alpha=row.pull)
         if row.noise > 0:
             x.add_(draws.normal("step", x), alpha=row.noise)
@@ -251,7 +232,7 @@ def predictor_corrector_step(
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: types.Guide | None = None,
     predictor: str = "euler_maruyama", corrector: str = "none", snr: float = 0.16, corrections: int = 1,
-    flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False, basis: str = "pixels",
+    flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False, grey: bool = False,
 ) -> Run:  # fmt: skip
     """Predictor-corrector sampling from grid[0] to grid[-1], with known coordinates if there is a guide. x [B,*D].
 
@@ -259,17 +240,85 @@ def sample(
     langevin_batch (norms are means over the batch), ald, none; snr (r) .16 and corrections (M) 1 for each step:
     configs/default_cifar10_configs.py. flow: the discretised probability flow. denoise: no noise in the last step (the
     code's default True; here p at the grid's end is wanted). shipped: the code's chain; nearest: its index rounded.
-    guide, basis: see `Guide`; "grey" is that of an image's three colours, with known a mask over its channels.
+    grey: the guide's `known` is a mask over the channels of COLOURS, such as GREY, not over the pixels.
     Raises ValueError and BadGrid (see `plan`), ValueError if snr <= 0 or corrections < 1.
     """
     if not snr > 0 or corrections < 1:
         raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and at least one correction")
-    chain = dict(flow=flow, denoise=denoise, shipped=shipped, nearest=nearest, guided=guide is not None)
-    rows = plan(grid, process, predictor=predictor, corrector=corrector, **chain)
+    rows = plan(
+        grid, process, predictor=predictor, corrector=corrector, flow=flow, denoise=denoise, shipped=shipped,
+        nearest=nearest, inpaints=guide is not None,
+    )  # fmt: skip
     moves = 0 if corrector == "none" else corrections
-    bound = dict(corrector=corrector, corrections=moves, snr=snr, known=known_of(guide, basis))
+    step = partial(
+        predictor_corrector_step, predicts=predictor != "none", corrector=corrector, corrections=moves, snr=snr,
+        known=known_of(guide, grey),
+    )  # fmt: skip
     tags = ("step",) * bool(rows.noise.any()) + ("corrector",) * bool(moves)
-    return drive(rows, partial(predictor_corrector_step, **bound), model, x, draws=draws, tags=tags)
+    return drive(rows, step, model, x, draws=draws, tags=tags)
+
+
+class Known(NamedTuple):
+    """Coordinates to keep: y and where, both in an orthonormal basis of the channels (None: of the pixels)."""
+
+    image: Tensor
+    mask: Tensor
+    basis: Tensor | None
+
+
+COLOURS = torch.tensor([[2.0, -2.0, 0.0], [2.0, 1.0, 3.0], [2.0, 1.0, -3.0]], dtype=torch.float64)
+COLOURS = COLOURS / COLOURS.norm(dim=0)  # an orthonormal basis of red, green, blue; its first column is the grey
+GREY = torch.tensor([True, False, False])[:, None, None]  # Guide.known over it: the grey alone
+
+
+def turned(x: Tensor, basis: Tensor | None, *, back: bool) -> Tensor:
+    """Channels to coordinates in the basis, or back."""
+    return x if basis is None else torch.tensordot(x, basis.to(x), ([1], [int(back)])).movedim(-1, 1)
+
+
+def known_of(guide: types.Guide | None, grey: bool) -> Known | None:
+    """What the guide keeps, None if that is nothing; raises ValueError if grey and there are not three colours."""
+    if guide is None or guide.known is None:
+        return None
+    if grey and guide.image.shape[1] != 3:
+        raise ValueError(f"guide: image {tuple(guide.image.shape)}, expected [B,3,..] where grey is kept")
+    basis = COLOURS if grey else None
+    return Known(turned(guide.image, basis, back=False), guide.known, basis)
+
+
+def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str, draws: Draws) -> Tensor:
+    """The known coordinates become scale y + blur z."""
+    if known is None:
+        return x
+    image = torch.mul(known.image, scale)
+    image = image.add_(draws.normal(tag, x), alpha=blur) if blur > 0 else image
+    mixed = torch.where(known.mask.to(x.device), image, turned(x, known.basis, back=False))
+    return turned(mixed, known.basis, back=True)
+
+
+def start_with_known(
+    draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *, grey: bool = False,
+    clean: bool = False,
+) -> Tensor:  # fmt: skip
+    """The prior, but alpha y + sigma z at grid[0] where y is known; clean: y itself, the code's start of inpainting."""
+    x, t = types.prior_of_process(draws, like, grid, process, aids), grid[0].item()
+    scale, blur = (1.0, 0.0) if clean else (process.alpha(t), process.sigma(t))
+    return replaced(x, known_of(aids["guide"], grey), scale, blur, "start known", draws)
+
+
+def guided(
+    model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process, scale: float = 1.0
+) -> Predictor:
+    """The model of p(x_t|y): its score is s + scale grad log p(y|x_t), so its mean D + scale sigma^2/alpha of that.
+
+    gradient: (x [B,*D], t) -> [B,*D], of a classifier or of any known law of y given x_t. Not where alpha = 0.
+    """
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        force = expand(scale * process.sigma(t) ** 2 / process.alpha(t), x)
+        return model(x, t) + force * gradient(x, t)
+
+    return Predictor("mean", predict)
 
 
 def ends_of(grid: Tensor, process: Process) -> list[float]:
@@ -333,21 +382,6 @@ def bits_per_dimension(log_p: Tensor, dimensions: int, *, levels: int = 256, wid
     return -log_p / (dimensions * math.log(2)) + math.log2(levels / width)
 
 
-def guided(
-    model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process, scale: float = 1.0
-) -> Predictor:
-    """The model of p(x_t|y): its score is s + scale grad log p(y|x_t), so its mean D + scale sigma^2/alpha of that.
-
-    gradient: (x [B,*D], t) -> [B,*D], of a classifier or of any known law of y given x_t. Not where alpha = 0.
-    """
-
-    def predict(x: Tensor, t: Time) -> Tensor:
-        force = expand(scale * process.sigma(t) ** 2 / process.alpha(t), x)
-        return model(x, t) + force * gradient(x, t)
-
-    return Predictor("mean", predict)
-
-
 def loss(
     model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
     reduce_mean: bool = True,
@@ -387,39 +421,30 @@ def score_net(net: Callable[[Tensor, Tensor], Tensor], *, process: Process) -> P
     return _labelled(net, process, process.sigma, convert.mean_of_score)
 
 
-def start_with_known(
-    draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *, basis: str = "pixels",
-    clean: bool = False,
-) -> Tensor:  # fmt: skip
-    """The prior, but alpha y + sigma z at grid[0] where y is known; clean: y itself, the code's start of inpainting."""
-    x, t = types.prior_of_process(draws, like, grid, process, aids), grid[0].item()
-    scale, blur = (1.0, 0.0) if clean else (process.alpha(t), process.sigma(t))
-    return replaced(x, known_of(aids["guide"], basis), scale, blur, "start known", draws)
+def _card(name: str, path: str, options: Mapping[str, Any], per_step: int = 1, **fields: Any) -> Sampler:
+    given = {"stochastic": True, "grid": grids.uniform_t, "symmetric": frozenset({"rotation"})} | fields
+    return Sampler(
+        id=f"song2021sde.{name}", sample=partial(sample, **options), consumes="mean", path=path,
+        nfe=lambda grid: float(per_step * (grid.shape[0] - 1)), **given,
+    )  # fmt: skip
 
 
-def chain_times(steps: int, process: Process) -> Tensor:
-    """The code's times linspace(t_max, t_min, steps), each the start of an update, and the end 0; needs t_min > 0."""
-    grids.fractions(steps)  # refuses steps < 1
-    times = torch.linspace(process.t_max, process.t_min, steps, dtype=torch.float64)
-    return grids.checked(torch.cat([times, torch.zeros(1, dtype=torch.float64)]))
+def _shipped(name: str, path: str, options: Mapping[str, Any], **fields: Any) -> Sampler:
+    return _card(
+        f"{name}_shipped", path, {"shipped": True, "denoise": True, **options},
+        **({"grid": chain_times, "variant": True, "paths": VP_OR_VE} | fields),
+    )  # fmt: skip
 
 
-def vp_chain(steps: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -> Process:
-    """The discrete VP chain beta_i = linspace(beta_min/N, beta_max/N, N) at t = i/N; needs steps > beta_max."""
-    if not steps > beta_max:
-        raise ValueError(f"steps: {steps}, expected more than beta_max = {beta_max:g}, so that every beta is below 1")
-    return processes.discrete(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64) / steps, name="vp-chain")
-
-
-def _card(name: str, *, path: str, per_step: int = 1, **fields: Any) -> Sampler:
-    given = {"stochastic": True, "grid": grids.uniform_t, "consumes": "mean", "path": path} | fields
-    options, nfe = given.pop("options"), lambda grid: float(per_step * (grid.shape[0] - 1))
-    return Sampler(id=f"song2021sde.{name}", sample=partial(sample, **options), nfe=nfe, **given)
-
-
-ROTATION, GUIDE = frozenset({"rotation"}), frozenset({"guide"})
-PC, CODE = {"predictor": "reverse_diffusion", "corrector": "langevin"}, {"shipped": True, "denoise": True}
 VP_OR_VE = frozenset({"vp-linear", "ve-geo"})  # what the code's ancestral step and corrector know
+EULER, REVERSE = {"predictor": "euler_maruyama"}, {"predictor": "reverse_diffusion"}
+LARGE, SMALL = {"predictor": "ancestral_large"}, {"predictor": "ancestral_small"}
+PC, PC_BATCH = {**REVERSE, "corrector": "langevin"}, {**REVERSE, "corrector": "langevin_batch"}
+KEEPS = {"per_step": 2, "needs": frozenset({"guide"}), "symmetric": frozenset()}
+COUPLED = {
+    "per_sample": False,
+    "known_failures": {"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
+}
 
 PAPER = Paper(
     key="song2021sde",
@@ -430,33 +455,16 @@ PAPER = Paper(
     code="yang-song/score_sde_pytorch",
     licence="Apache-2.0",
     samplers=(
-        _card(
-            "euler_maruyama", path="vp-linear", options={"predictor": "euler_maruyama"}, weak_order=1.0,
-            symmetric=ROTATION,
-        ),
-        _card(
-            "reverse_diffusion", path="ve-geo", options={"predictor": "reverse_diffusion"}, weak_order=1.0,
-            symmetric=ROTATION,
-        ),
-        _card(
-            "ancestral", path="vp-linear", options={"predictor": "ancestral_large"}, weak_order=1.0,
-            exact_on=frozenset({"standard"}), symmetric=ROTATION,
-            reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),),
-        ),
-        _card(
-            "ancestral_ve", path="ve-geo", options={"predictor": "ancestral_small"}, weak_order=1.0,
-            exact_on=frozenset({"delta"}), symmetric=frozenset({"rotation", "paths"}), variant=True,
-            reduces=(Reduction({}, "ho2020ddpm.ancestral"),),
-        ),
-        _card(
-            "pc", path="ve-geo", options=PC, per_step=2, symmetric=ROTATION,
-            reduces=(Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion"),),
-        ),
-        _card(
-            "flow_reverse_diffusion", path="vp-linear", options={"predictor": "reverse_diffusion", "flow": True},
-            stochastic=False, order=1.0, symmetric=ROTATION, variant=True,
-            reduces=(Reduction({"predictor": "euler_maruyama"}, "lipman2022fm.euler"),),
-        ),
+        _card("euler_maruyama", "vp-linear", EULER, weak_order=1.0),
+        _card("reverse_diffusion", "ve-geo", REVERSE, weak_order=1.0),
+        _card("ancestral", "vp-linear", LARGE, weak_order=1.0, exact_on=frozenset({"standard"}),
+              reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),)),
+        _card("ancestral_ve", "ve-geo", SMALL, weak_order=1.0, exact_on=frozenset({"delta"}), variant=True,
+              symmetric=frozenset({"rotation", "paths"}), reduces=(Reduction({}, "ho2020ddpm.ancestral"),)),
+        _card("pc", "ve-geo", PC, per_step=2, reduces=(
+            Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion"),)),
+        _card("flow_reverse_diffusion", "vp-linear", {**REVERSE, "flow": True}, stochastic=False, order=1.0,
+              variant=True, reduces=(Reduction({"predictor": "euler_maruyama"}, "lipman2022fm.euler"),)),
         Sampler(
             id="song2021sde.flow", sample=probability_flow, grid=grids.uniform_t, consumes="mean", path="vp-linear",
             reduces=(Reduction({}, "lipman2022fm.dopri5", tolerance=1e-9, on="own"),),
@@ -465,39 +473,16 @@ PAPER = Paper(
             id="song2021sde.encode", sample=encode, grid=grids.uniform_t, consumes="mean", path="vp-linear",
             walks="up",
         ),
-        _card(
-            "inpaint", path="ve-geo", options=PC, per_step=2, start=start_with_known, needs=GUIDE,
-            reduces=(Reduction({}, "song2021sde.pc"),),
-        ),
-        _card(
-            "colourise", path="ve-geo", options={**PC, "basis": "grey"}, per_step=2, needs=GUIDE, variant=True,
-            start=partial(start_with_known, basis="grey"), reduces=(Reduction({}, "song2021sde.pc"),),
-        ),
-        _card(
-            "euler_maruyama_shipped", path="vp-linear", options={**CODE, "predictor": "euler_maruyama"},
-            grid=chain_times, symmetric=ROTATION, variant=True, paths=VP_OR_VE | {"subvp"},
-        ),
-        _card(
-            "reverse_diffusion_shipped", path="ve-geo", options={**CODE, "predictor": "reverse_diffusion"},
-            grid=chain_times, symmetric=ROTATION, variant=True, paths=VP_OR_VE | {"subvp"},
-        ),
-        _card(
-            "ancestral_shipped", path="ve-geo", options={**CODE, "predictor": "ancestral_small"}, grid=chain_times,
-            symmetric=ROTATION, variant=True, paths=VP_OR_VE,
-        ),
-        _card(
-            "pc_shipped", path="ve-geo", options={**CODE, **PC, "corrector": "langevin_batch"}, grid=chain_times,
-            per_step=2, symmetric=ROTATION, per_sample=False, variant=True, paths=VP_OR_VE,
-            known_failures={"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
-            reduces=(Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion_shipped", on="own"),),
-        ),
-        _card(
-            "inpaint_shipped", path="ve-geo", options={**CODE, **PC, "corrector": "langevin_batch"}, grid=chain_times,
-            per_step=2, per_sample=False, variant=True, needs=GUIDE, start=partial(start_with_known, clean=True),
-            paths=VP_OR_VE,
-            known_failures={"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
-            reduces=(Reduction({"denoise": False}, "song2021sde.pc_shipped", {"denoise": False}, on="own"),),
-        ),
+        _card("inpaint", "ve-geo", PC, **KEEPS, start=start_with_known, reduces=(Reduction({}, "song2021sde.pc"),)),
+        _card("colourise", "ve-geo", {**PC, "grey": True}, **KEEPS, start=partial(start_with_known, grey=True),
+              variant=True, reduces=(Reduction({}, "song2021sde.pc"),)),
+        _shipped("euler_maruyama", "vp-linear", EULER, paths=VP_OR_VE | {"subvp"}),
+        _shipped("reverse_diffusion", "ve-geo", REVERSE, paths=VP_OR_VE | {"subvp"}),
+        _shipped("ancestral", "ve-geo", SMALL),
+        _shipped("pc", "ve-geo", PC_BATCH, per_step=2, **COUPLED, reduces=(
+            Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion_shipped", on="own"),)),
+        _shipped("inpaint", "ve-geo", PC_BATCH, **KEEPS, **COUPLED, start=partial(start_with_known, clean=True),
+                 reduces=(Reduction({"denoise": False}, "song2021sde.pc_shipped", {"denoise": False}, on="own"),)),
     ),
     objectives=tuple(
         types.Objective(
