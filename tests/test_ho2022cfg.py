@@ -72,7 +72,7 @@ def test_the_third_branch_is_mixed_into_the_condition(guidance, mixer):
     """u + g ((1 - m) c + m c_pos - u), by the definition in IF's base.py; m = 0 is guidance as ever."""
     model, x, positive = classes(), normals(6, 2), torch.tensor([1, 1, 0, 2, 0, 2])
     c, p, u = model.given(LABELS)(x, 0.4), model.given(positive)(x, 0.4), model(x, 0.4)
-    found = cfg.guided(model, LABELS, guidance, positive=positive, mixer=mixer)(x, 0.4)
+    found = cfg.guided(model, cfg.Mixed(LABELS, positive), guidance, mixer=mixer)(x, 0.4)
     torch.testing.assert_close(found, u + guidance * (c * (1 - mixer) + p * mixer - u), rtol=1e-12, atol=1e-12)
 
 
@@ -80,8 +80,23 @@ def test_the_third_branch_as_run_in_the_official_code():
     """model_fn of IF's modules/base.py, run on eps = [1, 2], [3, 5], [-1, 4] (c, positive, none), g 7, m .15."""
     values = {0: torch.tensor([1.0, 2.0]), 1: torch.tensor([3.0, 5.0]), -1: torch.tensor([-1.0, 4.0])}
     model = Conditional("mean", lambda x, t, label: torch.stack([values[k] for k in label.tolist()]).double())
-    found = cfg.guided(model, torch.tensor([0]), 7.0, positive=torch.tensor([1]), mixer=0.15)(torch.zeros(1, 2), 0.5)
+    mixed = cfg.Mixed(torch.tensor([0]), torch.tensor([1]))
+    found = cfg.guided(model, mixed, 7.0)(torch.zeros(1, 2), 0.5)
     torch.testing.assert_close(found, torch.tensor([[15.1, -6.85]], dtype=torch.float64), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("sample", [cfg.ancestral, cfg.flow])
+def test_samplers_take_the_third_branch(sample):
+    """A Mixed condition is the guided mean of both in every step, .15 of it the second where nothing else is said."""
+    model, x, grid = classes(), normals(6, 2), torch.tensor([0.8, 0.4], dtype=torch.float64)
+    mixed = cfg.Mixed(LABELS, torch.tensor([1, 1, 0, 2, 0, 2]))
+    rows = (cfg.ancestral_plan if sample is cfg.ancestral else cfg.flow_plan)(grid, VP)
+    noise = rows.noise[0] * Philox(0, 6).at(0).normal("step", x)
+    for options, mixer in (({}, 0.15), ({"mixer": 0.5}, 0.5)):
+        found = run(sample, model, x, grid, condition=mixed, guidance=3.0, **options)
+        mean = cfg.guided(model, mixed, 3.0, mixer=mixer)(x, 0.8)
+        torch.testing.assert_close(found.x, rows.keep[0] * x + rows.now[0] * mean + noise, rtol=1e-12, atol=1e-12)
+        assert found.nfe == 3.0
 
 
 # what is evaluated
@@ -311,6 +326,8 @@ def test_bad_input_is_refused_before_anything_is_evaluated(sample):
     for options, said in (
         (dict(condition=LABELS, guidance=math.inf), "^guidance: inf, expected a finite number"),
         (dict(condition=LABELS[:4]), "^condition: 4 rows, expected 6"),
+        (dict(condition=cfg.Mixed(LABELS, LABELS[:4])), "^condition: 4 rows, expected 6"),
+        (dict(condition=LABELS, mixer=-0.1), "^mixer: -0.1, expected a number in"),
         (dict(condition=LABELS, **({"order": 3} if sample is cfg.flow else {"interpolation": 1.2})), "1.2|3, expected"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -324,7 +341,7 @@ def test_bad_input_is_refused_before_anything_is_evaluated(sample):
 
 def test_the_transform_refuses_too_and_serves_any_sampler():
     with pytest.raises(ValueError, match="^mixer: 1.5"):
-        cfg.guided(classes(), LABELS, 2.0, positive=LABELS, mixer=1.5)
+        cfg.guided(classes(), cfg.Mixed(LABELS, LABELS), 2.0, mixer=1.5)
     with pytest.raises(ValueError, match="^guidance: nan"):
         cfg.guided(classes(), LABELS, math.nan)
     with pytest.raises(ValueError, match="^condition: 6 labels, expected 4"):

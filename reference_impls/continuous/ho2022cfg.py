@@ -13,7 +13,7 @@ Step        D = u + guidance (c - u), u and c the means without and with the con
                        s = sigma_s^(1-v) sigma_t^v sqrt(1 - e^-2h), v the interpolation; no noise where sigma_s = 0;
             ddim       x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D;
             2m         as ddim with D + (D - D_before) h / (2 h_before); memory: D_before.
-            Third branch (IF): D = u + guidance ((1 - m) c + m c_positive - u).
+            Third branch (IF): D = u + guidance ((1 - m) c + m c_positive - u), given a Mixed condition.
 Cost        NFE = 2 steps, both branches in one call where the condition is labels; 1 a step at guidance 0 or 1, where a
             branch has no weight and is not evaluated. Orders 1 (ddim), 2 (2m), weak order 1 (ancestral).
 Exact when  guidance 1 is the conditional sampler, 0 the unconditional one, both bitwise; a model that does not heed
@@ -56,26 +56,29 @@ from reference_impls.core.types import (
 )
 
 NONE = -1  # the label that stands for no condition
-MIXER = 0.15  # weight of the positive branch, IF stage I [code]
+MIXER = 0.15  # weight of the positive branch: IF's base; its stage I passes .25, II and III .5 [code]
 
 
-def guided(
-    model: ConditionalModel, condition: Any, guidance: float, *, positive: Any = None, mixer: float = MIXER
-) -> Model:
+class Mixed(NamedTuple):
+    """A condition and a second of the same kind to be mixed into it: IF's third branch."""
+
+    plain: Any
+    positive: Any
+
+
+def guided(model: ConditionalModel, condition: Any, guidance: float, *, mixer: float = MIXER) -> Model:
     """u + guidance (c - u) as a Model of the mean; a branch without weight is not evaluated.
 
     condition: labels int64 [B], then all branches are rows of one call; or whatever else the model takes, then each
-    is a call. positive: a second condition of the same kind, mixed into the first with weight `mixer` (IF).
-    Raises ValueError if guidance is not finite or mixer not in [0, 1].
+    is a call; or Mixed of two such, the second with weight `mixer`. Raises ValueError if guidance is not finite or
+    mixer not in [0, 1].
     """
-    if not math.isfinite(guidance):
-        raise ValueError(f"guidance: {guidance!r}, expected a finite number (1 is the conditional model)")
-    if not 0 <= mixer <= 1:
-        raise ValueError(f"mixer: {mixer!r}, expected a number in [0, 1], the positive branch's share")
-    shares = {"plain": (condition, guidance)} if positive is None else {
-        "plain": (condition, guidance * (1 - mixer)), "positive": (positive, guidance * mixer)
-    }  # fmt: skip
-    told = [(given, weight) for given, weight in shares.values() if weight]
+    _refuse(guidance, mixer)
+    if isinstance(condition, Mixed):
+        shares = [(condition.plain, guidance * (1 - mixer)), (condition.positive, guidance * mixer)]
+    else:
+        shares = [(condition, guidance)]
+    told = [(given, weight) for given, weight in shares if weight]
     if not told:
         return Predictor("mean", lambda x, t: model(x, t))
     branches = _branches(model, [given for given, _ in told], with_none=guidance != 1)
@@ -91,6 +94,13 @@ def guided(
         return out
 
     return Predictor("mean", predict)
+
+
+def _refuse(guidance: float, mixer: float) -> None:
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance: {guidance!r}, expected a finite number (1 is the conditional model)")
+    if not 0 <= mixer <= 1:
+        raise ValueError(f"mixer: {mixer!r}, expected a number in [0, 1], the positive branch's share")
 
 
 def _branches(model: ConditionalModel, given: list[Any], *, with_none: bool) -> Callable[[Tensor, Time], tuple]:
@@ -145,10 +155,11 @@ def _steps(grid: Tensor, process: Process) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def step(
-    x: Tensor, row: Plan, memory: Any, *, model: ConditionalModel, draws: Draws, condition: Any, guidance: float
-) -> tuple[Tensor, Any]:
+    x: Tensor, row: Plan, memory: Any, *, model: ConditionalModel, draws: Draws, condition: Any, guidance: float,
+    mixer: float,
+) -> tuple[Tensor, Any]:  # fmt: skip
     """One interval of any plan; memory: the guided model, which is made once, and the mean before."""
-    combined, before = memory or (guided(model, condition, guidance), None)
+    combined, before = memory or (guided(model, condition, guidance, mixer=mixer), None)
     mean = combined(x, row.t)
     x_s = torch.mul(x, row.keep).add_(mean, alpha=row.now)
     if row.before:
@@ -158,33 +169,37 @@ def step(
 
 def ancestral(
     model: ConditionalModel, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, condition: Any,
-    guidance: float = 7.0, interpolation: float = 0.0,
+    guidance: float = 7.0, interpolation: float = 0.0, mixer: float = MIXER,
 ) -> Run:  # fmt: skip
     """Guided ancestral sampling from grid[0] to grid[-1] (algorithm 2). x [B,*D].
 
-    guidance 7: IF stage I [code]. interpolation 0: the posterior's own variance, DDPM's smaller one.
+    guidance 7: IF stage I [code]. interpolation 0: the posterior's own variance, DDPM's smaller one. mixer: of a Mixed
+    condition. Raises ValueError, BadGrid.
     """
-    rows, move = ancestral_plan(grid, process, interpolation=interpolation), _bound(condition, guidance, x)
+    rows, move = ancestral_plan(grid, process, interpolation=interpolation), _bound(x, condition, guidance, mixer)
     return drive(rows, move, model, x, draws=draws, tags=("step",))
 
 
 def flow(
     model: ConditionalModel, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, condition: Any,
-    guidance: float = 7.0, order: int = 1,
+    guidance: float = 7.0, order: int = 1, mixer: float = MIXER,
 ) -> Run:  # fmt: skip
-    """The guided flow from grid[0] to grid[-1] by DDIM (order 1) or 2M (order 2). x [B,*D]. guidance 7: IF [code]."""
+    """The guided flow from grid[0] to grid[-1] by DDIM (order 1) or 2M (order 2). x [B,*D].
+
+    guidance 7: IF stage I [code]. mixer: of a Mixed condition. Raises ValueError, BadGrid.
+    """
     if order not in (1, 2):
         raise ValueError(f"order: {order!r}, expected 1 (ddim) or 2 (2m)")
-    return drive(flow_plan(grid, process, order=order), _bound(condition, guidance, x), model, x, draws=draws)
+    return drive(flow_plan(grid, process, order=order), _bound(x, condition, guidance, mixer), model, x, draws=draws)
 
 
-def _bound(condition: Any, guidance: float, x: Tensor) -> Callable[..., Any]:
+def _bound(x: Tensor, condition: Any, guidance: float, mixer: float) -> Callable[..., Any]:
     """The step with its condition; raises ValueError before anything is evaluated."""
-    if not math.isfinite(guidance):
-        raise ValueError(f"guidance: {guidance!r}, expected a finite number (1 is the conditional sampler)")
-    if isinstance(condition, Tensor) and condition.shape[0] != x.shape[0]:
-        raise ValueError(f"condition: {condition.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
-    return partial(step, condition=condition, guidance=guidance)
+    _refuse(guidance, mixer)
+    for part in condition if isinstance(condition, Mixed) else (condition,):
+        if isinstance(part, Tensor) and part.shape[0] != x.shape[0]:
+            raise ValueError(f"condition: {part.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
+    return partial(step, condition=condition, guidance=guidance, mixer=mixer)
 
 
 def dropped(labels: Tensor, u: Tensor, share: float = 0.1) -> Tensor:
@@ -194,9 +209,7 @@ def dropped(labels: Tensor, u: Tensor, share: float = 0.1) -> Tensor:
     return torch.where(u.to(labels.device) < share, NONE, labels)
 
 
-def loss(
-    model: ConditionalModel, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, condition: Any
-) -> Tensor:
+def loss(model: ConditionalModel, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, condition: Any) -> Tensor:
     """Squared error of the noise prediction under the condition, [B], summed over the sample (algorithm 1).
 
     condition: labels as `dropped` leaves them.
