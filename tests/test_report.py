@@ -1,5 +1,6 @@
 """The report: a pure function of the records, whole without a network or a script, honest where records are missing."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -317,6 +318,23 @@ def test_a_panel_with_one_point_shows_it_inside_its_axes():
         axes = Figure().add_subplot()
         figures.draw(axes, plot, style.looks([DDIM], [DDIM]))
         assert axes.get_xlim()[0] < 20 < axes.get_xlim()[1] and axes.get_ylim()[0] < 0.1 < 0.6 < axes.get_ylim()[1]
+
+
+def test_a_method_that_diverges_stands_at_the_upper_edge_and_flattens_nobody():
+    """Nine series between 0 and 1, one that reaches 1e120: the axis ends at 100 times the median of the largest."""
+    from matplotlib.figure import Figure
+
+    names = [f"method{k}" for k in range(10)]
+    series = {name: [Point(10, 1.0, 0.5, 2.0, 9), Point(20, 0.0, None, None, 9)] for name in names}
+    series[names[3]] = [Point(10, 1e120, 1.0, 1e121, 9), Point(20, 5.0, 1.0, 1e9, 9)]
+    plot = figures.Lines(id="p", title="t", x_title="x", y_title="y", series=series)
+    assert plot.ceiling == 100.0 and plot.beyond == {names[3]: [Point(10, 1e120, 1.0, 1e121, 9)]}
+    assert "1 values above 100 are marked at the upper edge" in plot.desc
+    assert dataclasses.replace(plot, log_y=False).beyond == {}
+    axes = Figure().add_axes((0, 0, 1, 1))
+    figures.draw(axes, plot, style.looks(names, names))
+    marks = [line for line in axes.lines if line.get_marker() == "^" and list(line.get_ydata()) == [0.985]]
+    assert len(marks) == 1 and list(marks[0].get_xdata()) == [10] and axes.get_ylim()[1] < 1000
 
 
 def test_numbers_in_the_text_of_a_plot_are_not_rounded():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
 
 from benchmarks.plots.style import BAND_MARK, PAGE_MARK, QUIET_MARK, Look
 from benchmarks.plots.svg import drawing, finished
@@ -18,7 +20,7 @@ class Lines:
     """Values against x for several series.
 
     band: (low, high) of the noise floor; guides: slopes drawn as orders; missing: label -> x of failed jobs;
-    ideal: a horizontal line where a perfect sampler is.
+    ideal: a horizontal line where a perfect sampler is. Values beyond the `ceiling` stand at the upper edge.
     """
 
     id: str
@@ -37,6 +39,21 @@ class Lines:
     missing: Mapping[str, Sequence[float]] = field(default_factory=dict)
     apart: bool = False  # series shifted sideways by up to 4 %, so that intervals at equal x do not hide each other
 
+    @cached_property
+    def ceiling(self) -> float:
+        """Of a logarithmic axis: a hundred times the median of the series' largest values, so that one method that
+        diverges does not flatten the others."""
+        if not self.log_y:
+            return math.inf
+        largest = [y for points in self.series.values() if (y := max((p.y for p in points), default=0.0)) > 0]
+        return 100 * median(largest) if largest else math.inf
+
+    @property
+    def beyond(self) -> dict[str, list[Point]]:
+        """label -> points above the ceiling."""
+        found = {label: [p for p in points if p.y > self.ceiling] for label, points in self.series.items()}
+        return {label: points for label, points in found.items() if points}
+
     @property
     def desc(self) -> str:
         """What a reader who does not see the plot is told."""
@@ -47,6 +64,8 @@ class Lines:
                 parts.append(f"{label}: {first.y:.3g} at {first.x:g}, {last.y:.3g} at {last.x:g}.")
         if self.band:
             parts.append(f"{self.band_title}: {self.band[0]:.3g} to {self.band[1]:.3g}.")
+        off = sum(map(len, self.beyond.values()))
+        parts += [f"{off} values above {self.ceiling:.3g} are marked at the upper edge."] if off else []
         failed = sum(map(len, self.missing.values()))
         return " ".join(parts + ([f"{failed} failed jobs are marked at the upper edge."] if failed else []))
 
@@ -91,14 +110,15 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
 
     if plot.log_x:
         axes.set_xscale("log")
-    positive = [p.y for points in plot.series.values() for p in points if p.y > 0]
+    positive = [p.y for points in plot.series.values() for p in points if 0 < p.y <= plot.ceiling]
     log_y = plot.log_y and bool(positive)
     if log_y:
         axes.set_yscale("log", nonpositive="clip")
     middle = (len(plot.series) - 1) / 2
     for order, (label, points) in enumerate(plot.series.items()):
         shift = 1 + 0.08 * (order - middle) / max(1, len(plot.series) - 1) if plot.apart and plot.log_x else 1
-        _series(axes, [point._replace(x=shift * point.x) for point in points], looks[label], order, log_y, positive)
+        within = [point._replace(x=shift * point.x) for point in points if point.y <= plot.ceiling]
+        _series(axes, within, looks[label], order, log_y, positive, plot.ceiling)
     if plot.band:
         _band(axes, plot.band, plot.band_title, log_y)
     if plot.ideal is not None and not (log_y and plot.ideal <= 0):
@@ -108,8 +128,9 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     if plot.guides and log_y and plot.log_x:
         _guides(axes, plot)
     for label, places in plot.missing.items():
-        axes.plot(places, [0.985] * len(places), linestyle="none", marker="x", color=looks[label].colour, markersize=6,
-                  transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+        _at_the_edge(axes, places, "x", looks[label])
+    for label, points in plot.beyond.items():
+        _at_the_edge(axes, [p.x for p in points], "^", looks[label])
     if plot.ticks:
         axes.xaxis.set_major_locator(FixedLocator(list(plot.ticks)))
         axes.set_xticklabels([f"{tick:g}" for tick in plot.ticks])
@@ -125,12 +146,20 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     axes.set_title(plot.y_title, fontsize=9.5)
 
 
+def _at_the_edge(axes, places: Sequence[float], mark: str, look: Look) -> None:
+    """Marks at the upper edge for what has no place in the panel."""
+    axes.plot(places, [0.985] * len(places), linestyle="none", marker=mark, color=look.colour, markersize=6,
+              transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
+
+
 def _range(values: Iterable[float]) -> tuple[float, float]:
     found = sorted(values)
     return found[0], found[-1]
 
 
-def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, positive: Sequence[float]) -> None:
+def _series(
+    axes, points: Sequence[Point], look: Look, order: int, log_y: bool, positive: Sequence[float], ceiling: float
+) -> None:
     bottom = min(positive) / 3 if log_y else None
     shown = [p for p in points if math.isfinite(p.y) and not (log_y and p.y <= 0)]
     x, y = [p.x for p in shown], [p.y for p in shown]
@@ -138,7 +167,9 @@ def _series(axes, points: Sequence[Point], look: Look, order: int, log_y: bool, 
     held = [p for p in shown if p.low is not None and p.high is not None]
     if held:
         lows = [max(p.low, bottom) if log_y else p.low for p in held]
-        axes.vlines([p.x for p in held], lows, [p.high for p in held], color=look.colour, linewidth=1, zorder=2.5)
+        axes.vlines(
+            [p.x for p in held], lows, [min(p.high, ceiling) for p in held], color=look.colour, linewidth=1, zorder=2.5
+        )
 
 
 def marker(look: Look) -> dict[str, object]:

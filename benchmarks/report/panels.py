@@ -128,7 +128,8 @@ class Panels:
         bars = f"Bars: 95 % intervals{count}." if held else "No interval: exact, or over fixed samples."
         shifted = "Shifted sideways by up to 4 % so that bars stay apart." if plot.apart else ""
         crosses = "Crosses at the upper edge: failed jobs." if plot.missing else ""
-        return " ".join(part for part in (better, bars, shifted, crosses) if part)
+        beyond = f"Triangles at the upper edge: values above {plot.ceiling:.1e}." if plot.beyond else ""
+        return " ".join(part for part in (better, bars, shifted, crosses, beyond) if part)
 
     def with_floors(self, rows: pd.DataFrame) -> pd.DataFrame:
         import pandas as pd
