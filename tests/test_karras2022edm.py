@@ -193,9 +193,27 @@ def test_data_deviation_defaults_to_one_half():
     assert zero(torch.ones(1, 1, dtype=torch.float64), 0.5).item() == pytest.approx(0.5)
 
 
-def test_published_stochastic_setting():
-    """README: S_churn 40, S_min .05, S_max 50, S_noise 1.003."""
-    assert CHURN.sample.keywords == {"churn": 40.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}
+def test_cards_are_the_published_settings():
+    """README: S_churn 40, S_min .05, S_max 50, S_noise 1.003; rho 7; algorithm 3's stages; a schedule a column."""
+    cards = {id.split(".")[1]: card for id, card in catalogue.samplers().items() if id.startswith("karras2022edm.")}
+    options = {name: getattr(card.sample, "keywords", {}) for name, card in cards.items()}
+    assert options.pop("churn") == {"churn": 40.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}
+    assert {name: given for name, given in options.items() if given} == {
+        "euler": {"order": 1}, "midpoint": {"stage": 1 / 2}, "ralston": {"stage": 2 / 3},
+    }  # fmt: skip
+    columns = {
+        "vp": ("vp-linear", edm.vp_to_zero),
+        "ve": ("ve-sqrt", edm.ve_to_zero),
+        "iddpm": ("ve-edm", edm.iddpm_to_zero),
+    }
+    for name, card in cards.items():
+        path, grid = columns.get(name, ("ve-edm", grids.power_to_zero(7.0)))
+        assert card.path == path and torch.equal(card.grid(5, process.named(path)), grid(5, process.named(path)))
+    own = {card.id.split(".")[1]: (card.path, card.loss, card.times) for card in edm.PAPER.objectives}
+    assert own == {
+        "loss": ("ve-edm", edm.loss, edm.lognormal_times), "vp_loss": ("vp-linear", edm.eps_loss, edm.vp_times),
+        "ve_loss": ("ve-sqrt", edm.eps_loss, edm.ve_times), "iddpm_loss": ("ve-edm", edm.eps_loss, edm.iddpm_times),
+    }  # fmt: skip
 
 
 def test_scale_equivariance():

@@ -177,6 +177,8 @@ def test_subsequences_are_the_published_indices():
     assert indices(CARD.grid(10, chain)) == list(range(0, 1000, 100)) and CARD.grid(10, chain)[-1] == 0
     quadratic = catalogue.samplers()["song2020ddim.quadratic"]
     assert torch.equal(quadratic.grid(10, chain), ddim.quadratic_subsequence(10, chain))
+    assert indices(ddim.uniform_subsequence(1000, chain)) == list(range(1000))
+    assert len(indices(ddim.quadratic_subsequence(29, chain))) == 29
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.uniform_subsequence(bad, chain)
@@ -213,9 +215,9 @@ def test_ten_official_steps_start_from_noise_that_is_none_yet(grid, index, signa
 def test_no_noise_is_the_default():
     """main.py: eta 0; and nothing is clipped."""
     grid, x = torch.tensor([0.9, 0.4, 0.1], dtype=torch.float64), torch.tensor([[9.0]], dtype=torch.float64)
-    assert all(torch.equal(*pair) for pair in zip(ddim.plan(grid, VP), ddim.plan(grid, VP, eta=0.0), strict=True))
+    rows = ddim.plan(grid, VP, eta=0.0, sigma_hat=False)
+    assert all(torch.equal(*pair) for pair in zip(ddim.plan(grid, VP), rows, strict=True))
     found = ddim.sample(Predictor("mean", lambda x, t: x), x, grid, process=VP, draws=Philox(0, 1)).x
-    rows = ddim.plan(grid, VP, eta=0.0)
     torch.testing.assert_close(found, (rows.keep + rows.pull).prod() * x, rtol=1e-13, atol=0)
 
 
