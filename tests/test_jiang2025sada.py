@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.laws.accuracy import Silence
-from reference_impls import targets
+from reference_impls import catalogue, targets
 from reference_impls.continuous import jiang2025sada as sada
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
@@ -62,6 +62,45 @@ def test_official_numbers_and_path(rows, terms, official, skips):
         assert torch.equal(y, run(model, x, lag_terms=terms).x)
 
 
+CLEAN = torch.zeros(1, dtype=torch.float64)
+TO_CLEAN = torch.cat([KNOTS[:-1], CLEAN])
+EULER_KNOTS = torch.cat([(torch.linspace(999, 0, 50, dtype=torch.float64).round() + 1) / 1000, CLEAN])
+
+
+@pytest.mark.parametrize(
+    ("card", "terms", "grid", "official", "skips"),
+    [  # float64, 50 steps to clean data, gmm-64, Philox(7, 3): PatchedEulerDiscreteScheduler with a network of eps, and
+       # PatchedDPMSolverMultistepScheduler with one of v ("v_prediction")
+        ("official_euler", 4, EULER_KNOTS, (5.19774850173606, -0.9143911671849434, -0.4543480520214355),
+         [10, 11, 12, 13, 15, 17, 19, 20, 22, 25, 26, 27, 29, 30, 31, 33, 34, 35, 37, 38, 39, 41, 42, 43, 45, 46]),
+        ("official_v", 0, TO_CLEAN, (4.74550221252443, -0.9196826310802526, -0.44580223610449327),
+         [10, 11, 12, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43, 45]),
+        ("official_v", 4, TO_CLEAN, (4.853854324517848, -0.9140383329590089, -0.44517322589852787),
+         [10, 11, 12, 13, 15, 17, 19, 21, 23, 25, 26, 27, 29, 30, 31, 33, 34, 35, 37, 38, 39, 41, 42, 43, 45, 46]),
+    ],
+)  # fmt: skip
+def test_official_numbers_of_the_other_forms(card, terms, grid, official, skips):
+    sample = catalogue.samplers()[f"jiang2025sada.{card}"].sample
+    x = normals(3, 1, 8, 8)
+    found, calls = calls_of(targets.exact(GMM, CHAIN), x, sample, grid, CHAIN, lag_terms=terms)
+    assert [i - 1 for i, n in enumerate(calls) if n == 0] == skips
+    y = found.x
+    assert (y.sum().item(), y[0, 0, 0, 0].item(), y[-1, 0, 7, 7].item()) == pytest.approx(official, rel=1e-11)
+
+
+def test_official_numbers_of_the_flow_form():
+    """PatchedFlowMatchEulerDiscreteScheduler in float64, 50 steps, Lagrange on: its path is not left to rounding."""
+    grid = torch.cat([torch.linspace(1, 0.02, 50, dtype=torch.float64), CLEAN])
+    x = normals(3, 1, 8, 8)
+    found, calls = calls_of(targets.exact(GMM, CONDOT), x, sada.sample_flow, grid, CONDOT, batch_global=True)
+    skips = [21, 22, 23, 25, 26, 27, 29, 30, 31, 33, 34, 35, 37, 38, 39, 41, 42, 43, 45, 46]
+    assert [i - 1 for i, n in enumerate(calls) if n == 0] == skips
+    y = found.x
+    assert (y.sum().item(), y[0, 0, 0, 0].item(), y[-1, 0, 7, 7].item()) == pytest.approx(
+        (4.837392682697471, -0.911384522507999, -0.4434355871337228), rel=1e-11
+    )
+
+
 # The weights
 
 
@@ -92,18 +131,27 @@ def test_the_coded_stride_is_one_training_step(index):
     assert (true / -coded).item() == pytest.approx(20, rel=0.25)  # beta falls by a tenth or a fifth over the step
 
 
-def test_the_velocity_of_the_paper_is_that_of_the_flow():
-    """f of "paper" against the flow of a Gaussian over a small time."""
-    path = process.named("vp-linear").between(0.05, 0.9)
+@pytest.mark.parametrize("network", sada.NETWORKS)
+@pytest.mark.parametrize("path", ["vp-linear", "subvp"])
+def test_the_velocity_of_the_paper_is_that_of_the_flow(path, network):
+    """f of "paper" against the flow of a Gaussian over a small time, made of eps or of v."""
+    path = process.named(path).between(0.05, 0.9)
     law = Gaussian("g", torch.full((3,), 0.4, dtype=torch.float64), torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64))
     grid = torch.tensor([0.9, 0.5, 0.4], dtype=torch.float64)
     may = torch.zeros(2, dtype=torch.float64)
-    rows = sada.plan(grid, path, may, weights="paper", order=2, lower_order_final=True, lag_terms=0, lag_every=4)
+    rows = sada.plan(grid, path, may, weights="paper", network=network)
     x, h = normals(2, 3), 1e-5
-    eps = rows.eps_x[1] * x + rows.eps_mean[1] * law.mean(x, path.alpha(0.5), path.sigma(0.5))
+    mean = law.mean(x, path.alpha(0.5), path.sigma(0.5))
+    out = rows.out_x[1] * x + rows.out_mean[1] * mean
+    eps = (x - path.alpha(0.5) * mean) / path.sigma(0.5)
+    expected = eps if network == "noise" else path.alpha(0.5) * eps - path.sigma(0.5) * mean
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    y = path.alpha(0.4) * mean + path.sigma(0.4) * eps  # with the output of there, the same mean comes back
+    there = eps if network == "noise" else path.alpha(0.4) * eps - path.sigma(0.4) * mean
+    torch.testing.assert_close(rows.ghost_x[1] * y + rows.ghost_out[1] * there, mean, rtol=1e-12, atol=1e-12)
     ends = [law.flow(x, path.alpha(0.5), path.sigma(0.5), path.alpha(t), path.sigma(t)) for t in (0.5 + h, 0.5 - h)]
     torch.testing.assert_close(
-        rows.f_x[1] * x + rows.f_eps[1] * eps, (ends[0] - ends[1]) / (2 * h), rtol=1e-8, atol=1e-8
+        rows.f_x[1] * x + rows.f_out[1] * out, (ends[0] - ends[1]) / (2 * h), rtol=1e-8, atol=1e-8
     )
     torch.testing.assert_close(rows.stride, torch.tensor([0.4, 0.1], dtype=torch.float64))
 
@@ -182,9 +230,7 @@ def test_lagrange_weights_use_what_there_is():
     rows = sada.lagrange_weights(12, 3, 4)
     assert rows[0].tolist() == [0, 0, 0] and rows[1].tolist() == [0, 0, 1] == rows[4].tolist()
     assert rows[6].tolist() == [0, pytest.approx(-0.5), pytest.approx(1.5)]  # nodes 1, 5, value at 7
-    torch.testing.assert_close(
-        rows[10], torch.tensor([15 / 32 * 0.8, -1.5 * 5 / 6 + 0.3125, 1.875]).double(), rtol=1, atol=1
-    )
+    assert rows[10].tolist() == pytest.approx([12 / 32, -20 / 16, 60 / 32], rel=1e-14)  # nodes 1, 5, 9, value at 11
     nodes = torch.tensor([1.0, 5.0, 9.0], dtype=torch.float64)
     for degree in range(3):
         assert (rows[10] @ nodes**degree).item() == pytest.approx(11.0**degree, rel=1e-12)
@@ -221,7 +267,7 @@ def test_flow_steps_by_hand():
     """Five steps with a forced skip of the fourth: f = 2 f_1 - f_2, then the memory holds f_1 twice."""
     model, x = targets.exact(GMM, CONDOT), normals(1, 1, 8, 8)
     grid = torch.linspace(0.9, 0.4, 6, dtype=torch.float64)
-    plan_ = sada.schedule(5, 10, 47, 0, 4, 0)[0]
+    plan_ = sada.schedule(5, 10, 47, 0, 4, 0)
     assert plan_.tolist() == [0, 0, 0, 1, 0]
 
     def velocity(y, t):
@@ -232,7 +278,7 @@ def test_flow_steps_by_hand():
         fs.append(velocity(y, grid[i].item()))
         y = y - 0.1 * fs[-1]
     goes = -((fs[2] - fs[1]) - (fs[1] - fs[0]))
-    rows = sada.FlowPlan(0.6, -0.1, 1 / 0.6, -1 / 0.6, 1.0, 1.0)
+    rows = sada.FlowPlan(0.6, -0.1, 1 / 0.6, -1 / 0.6, sada.TESTED)
     none, streak = torch.zeros(1, dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
     y3, memory = sada.flow_step(
         y,
@@ -262,10 +308,28 @@ def test_most_skips_in_a_row():
 
 def test_first_three_steps_and_the_ranges_scale():
     for steps, begin, end, lag in ((50, 10, 47, 24), (100, 20, 94, 48), (25, 5, 23, 12), (10, 3, 9, 4)):
-        may, found = sada.schedule(steps, 10, 47, 4, 4, 24)
-        assert found == lag and may.nonzero()[0].item() == begin and may.nonzero()[-1].item() < end
-        assert (may[begin:lag] == 1).all() and (may[end:] == 0).all() and (may[begin:].bool()).sum() > 0
+        may = sada.schedule(steps, 10, 47, 4, 4, 24)
+        assert may.nonzero()[0].item() == begin and may.nonzero()[-1].item() < end
+        assert (may[begin:lag] == sada.TESTED).all() and (may[end:] == 0).all() and (may[begin:].bool()).sum() > 0
         assert [i for i in range(lag, end) if not may[i]] == [i for i in range(lag, end) if i % 4 == 0]
+
+
+def test_even_skips_are_spread_over_the_window():
+    """The uniform skipping that the test is compared with: so many calls, whatever C says, at even distances."""
+    for even in (1, 5, 12, 37):
+        chosen = sada.schedule(50, 10, 47, 4, 4, 24, even).nonzero()[:, 0]
+        assert len(chosen) == even and chosen[0] - 10 == 46 - chosen[-1]  # as far from one end as from the other
+        assert chosen.diff().max() - chosen.diff().min() <= 1 if even > 1 else chosen == 28
+    model, x = targets.exact(GMM, CHAIN), normals(3, 1, 8, 8)
+    for sample, path, grid in (
+        (sada.sample, CHAIN, KNOTS), (sada.sample_flow, CONDOT, torch.linspace(1, 0.02, 51, dtype=torch.float64))
+    ):  # fmt: skip
+        found, calls = calls_of(model, x, sample, grid, path, even=12)
+        chosen = sada.schedule(50, 10, 47, 0, 4, 0, 12).nonzero()[:, 0].tolist()
+        assert found.nfe == 38 and [i - 1 for i, n in enumerate(calls) if n == 0] == chosen
+    skipped = run(Predictor("mean", lambda x, t: torch.ones_like(x)), x, even=12, weights="reuse")
+    exact = run(Predictor("mean", lambda x, t: torch.ones_like(x)), x, last=0)
+    torch.testing.assert_close(skipped.x, exact.x, rtol=1e-12, atol=1e-12)
 
 
 # Samples on their own
@@ -357,6 +421,9 @@ def test_when_the_cache_is_refreshed():
         ({"lag_first": 22}, "multiple of lag_every"),
         ({"lag_every": 1}, "every >= 2"),
         ({"lag_terms": -1}, "terms >= 0"),
+        ({"network": "x0"}, "network: 'x0', expected one of noise, v"),
+        ({"even": 38}, r"even: 38, expected 0 \(the test\) to 37 skips in steps 10 to 46"),
+        ({"even": -1}, "even: -1"),
     ],
 )
 def test_bad_options(options, said):

@@ -16,6 +16,8 @@ Step        x_s by DPM-Solver++(2M) from the data prediction m, order 1 in the l
             23/12, -4/3, 5/12 (Adams-Bashforth), both with a = t - s; "reuse" the paper's C, but m = (x_s - sigma e)/
             alpha. Flow: x_s = x + (s - t) f, f the velocity, or 2 f_1 - f_2 if skipped (then f_1 enters the memory
             again); C = mean of -((f - f_1) - (f_1 - f_2)).
+            network = "v": the network predicts v = alpha e - sigma D, and a skipped step keeps v instead of e: f and m
+            are made of x and v. even = n: n skips spread evenly over [first, last) instead of the test and Lagrange.
             Tokens: a block runs on one random token of every window and on all tokens whose channel mean of C's
             integrand is >= 0; the others take the block's output of before; a full pass every `most` steps.
 Cost        NFE <= steps, known afterwards; in steps [lag_first, last) one call in lag_every. Order: none declared.
@@ -29,8 +31,10 @@ Differs     Paper and code extrapolate differently: both sets of weights sum to 
             code lets rounding decide: here it is 0, so "skip". Its flow form extrapolates linearly with Lagrange, too.
             The paper's test is C < 0 with its own xhat. first, last, lag_first are the README's for 50 steps, scaled to
             the grid's steps, at least 3 (three f are needed). The code stops where lag_terms predictions are not yet
-            there: here the polynomial takes those there are. Its Euler form is order = 1, but with Lagrange it
-            interpolates x0/alpha. Its tokens assume one sample a batch: here, too, all rows share the mask.
+            there: here the polynomial takes those there are. Its Euler form is order = 1, with the polynomial through
+            m/alpha (over_alpha); with a network of v its skipped steps take x_s for xhat (not offered). The README's
+            SD-2 is a network of v (`official_v`). Its tokens assume one sample a batch: here, too, all rows share the
+            mask.
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Samp
 TRAINED = 1000  # length of the training chain [code]
 FINAL_BELOW = 15  # lower_order_final acts below this many steps [code]
 PUBLISHED = 50  # steps for which first, last and lag_first are given [README]
+NEVER, TESTED, LAGRANGE, FORCED = range(4)  # may the next call be skipped: if C <= 0; in any case, m by Lagrange or not
+NETWORKS = ("noise", "v")
 WEIGHTS = {
     "code": (0.625, 0.75, -0.375),
     "paper": (5 / 6, 5 / 6, -2 / 3),
@@ -64,15 +70,15 @@ class Plan(NamedTuple):
     keep: Tensor  # x_s = keep x + now m + before m_1
     now: Tensor
     before: Tensor
-    eps_x: Tensor  # e = eps_x x + eps_mean D
-    eps_mean: Tensor
-    f_x: Tensor  # f = f_x x + f_eps e
-    f_eps: Tensor
+    out_x: Tensor  # the network's output, e or v: out_x x + out_mean D
+    out_mean: Tensor
+    f_x: Tensor  # f = f_x x + f_out out
+    f_out: Tensor
     stride: Tensor  # xhat = x - stride (w0 f + w1 f_1 + w2 f_2)
-    ghost_x: Tensor  # m of a skipped next step: ghost_x xhat + ghost_eps e
-    ghost_eps: Tensor
-    may_skip: Tensor  # 1: if C <= 0; 2: in any case, by Lagrange; 0: never
-    stored: Tensor  # 1 where m enters Lagrange's memory
+    ghost_x: Tensor  # m of a skipped next step: ghost_x xhat + ghost_out out
+    ghost_out: Tensor
+    may_skip: Tensor  # NEVER, TESTED, LAGRANGE or FORCED
+    stored: Tensor  # stored m enters Lagrange's memory; 0: nothing does
     lagrange: Tensor  # [steps,terms], newest last
 
 
@@ -82,12 +88,11 @@ class FlowPlan(NamedTuple):
     f_x: Tensor  # f = f_x x + f_mean D
     f_mean: Tensor
     may_skip: Tensor
-    tested: Tensor  # 0 in the first two steps
 
 
 class Memory(NamedTuple):
     mean: Tensor  # m of the step before
-    eps: Tensor
+    out: Tensor
     f1: Tensor
     f2: Tensor | None
     ghost: Tensor  # m of the step to come, for the rows that skip it
@@ -103,8 +108,10 @@ class FlowMemory(NamedTuple):
     streak: Tensor
 
 
-def schedule(steps: int, first: int, last: int, lag_terms: int, lag_every: int, lag_first: int) -> tuple[Tensor, int]:
-    """may_skip of every step, and the first step of Lagrange; the indices are for 50 steps and scale with `steps`."""
+def schedule(
+    steps: int, first: int, last: int, lag_terms: int, lag_every: int, lag_first: int, even: int = 0
+) -> Tensor:
+    """may_skip of every step; the indices are for 50 steps and scale with `steps`, even is a number of skips."""
     if lag_terms < 0 or lag_every < 2 or lag_first % lag_every:
         raise ValueError(
             f"lag_terms, lag_every, lag_first: {lag_terms}, {lag_every}, {lag_first}, expected terms >= 0, every >= 2 "
@@ -112,10 +119,16 @@ def schedule(steps: int, first: int, last: int, lag_terms: int, lag_every: int, 
         )
     begin, end, lag = max(3, first * steps // PUBLISHED), last * steps // PUBLISHED, lag_first * steps // PUBLISHED
     lag = lag // lag_every * lag_every if lag_terms else steps
+    window = max(0, end - begin)
+    if not 0 <= even <= window:
+        raise ValueError(f"even: {even!r}, expected 0 (the test) to {window} skips in steps {begin} to {end - 1}")
     i = torch.arange(steps)
     inside = (i >= begin) & (i < end)
+    if even:
+        spread = begin + (2 * torch.arange(even) + 1) * window // (2 * even)
+        return torch.where((i[:, None] == spread).any(1), FORCED, NEVER).double()
     forced = (i >= lag) & (i < end) & (i % lag_every != 0)
-    return torch.where(forced, 2, torch.where(inside & (i < lag), 1, 0)).double(), lag
+    return torch.where(forced, LAGRANGE, torch.where(inside & (i < lag), TESTED, NEVER)).double()
 
 
 def lagrange_weights(steps: int, terms: int, every: int) -> Tensor:
@@ -138,12 +151,15 @@ def chain_step(t: Tensor, process: Process) -> tuple[Tensor, Tensor]:
 
 
 def plan(
-    grid: Tensor, process: Process, may_skip: Tensor, *, weights: str, order: int, lower_order_final: bool,
-    lag_terms: int, lag_every: int,
+    grid: Tensor, process: Process, may_skip: Tensor, *, weights: str = "code", order: int = 2,
+    lower_order_final: bool = True, lag_terms: int = 4, lag_every: int = 4, network: str = "noise",
+    over_alpha: bool = False,
 ) -> Plan:  # fmt: skip
-    """Coefficients of every step."""
+    """Coefficients of every step. Raises ValueError, BadGrid."""
     if weights not in WEIGHTS or order not in (1, 2):
         raise ValueError(f"weights, order: {weights!r}, {order!r}, expected one of {', '.join(WEIGHTS)}, and 1 or 2")
+    if network not in NETWORKS:
+        raise ValueError(f"network: {network!r}, expected one of {', '.join(NETWORKS)}: what it predicts")
     t, s = grids.checked(grid)[:-1], grid[1:]
     alpha, sigma = process.alpha(t), process.sigma(t)
     if alpha[0] <= 0:
@@ -156,13 +172,22 @@ def plan(
     pull = -process.alpha(s) * torch.expm1(-h)
     alpha_rate, sigma_rate = process.rates(t)
     growth = alpha_rate / alpha
-    f_x, f_eps = chain_step(t, process) if weights == "code" else (growth, sigma_rate - growth * sigma)
+    f_x, f_out = chain_step(t, process) if weights == "code" else (growth, sigma_rate - growth * sigma)
     stride = torch.ones_like(t) if weights == "code" else t - s
     i = torch.arange(t.shape[0])
+    lagrange, stored = lagrange_weights(t.shape[0], lag_terms, lag_every), (i % lag_every == 1).double()
+    if over_alpha:
+        lagrange, stored = lagrange * process.alpha(s)[:, None], stored / alpha
+    out_x, out_mean = 1 / sigma, -alpha / sigma
+    ghost_x, ghost_out = 1 / process.alpha(s), -process.sigma(s) / process.alpha(s)
+    if network == "v":  # x = alpha D + sigma e and v = alpha e - sigma D, solved for e and D
+        square, square_s = alpha**2 + sigma**2, process.alpha(s) ** 2 + process.sigma(s) ** 2
+        out_x, out_mean = alpha / sigma, -square / sigma
+        f_x, f_out = f_x + f_out * sigma / square, f_out * alpha / square
+        ghost_x, ghost_out = process.alpha(s) / square_s, -process.sigma(s) / square_s
     return Plan(
-        t, process.sigma(s) / sigma, pull * (1 + weight), -pull * weight, 1 / sigma, -alpha / sigma, f_x, f_eps, stride,
-        1 / process.alpha(s), -process.sigma(s) / process.alpha(s), may_skip, (i % lag_every == 1).double(),
-        lagrange_weights(t.shape[0], lag_terms, lag_every),
+        t, process.sigma(s) / sigma, pull * (1 + weight), -pull * weight, out_x, out_mean, f_x, f_out, stride, ghost_x,
+        ghost_out, may_skip, stored, lagrange,
     )  # fmt: skip
 
 
@@ -173,7 +198,7 @@ def rows_mean(momentum: Tensor, batch_global: bool) -> Tensor:
 
 def decided(c: Tensor, may_skip: float, streak: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Whether each row skips the next call, and its skips in a row. c [B], streak int64 [B]."""
-    wanted = torch.full_like(c, may_skip == 2, dtype=torch.bool) if may_skip != 1 else c <= 0
+    wanted = c <= 0 if may_skip == TESTED else torch.full_like(c, may_skip != NEVER, dtype=torch.bool)
     skip = wanted & (streak < most)
     return skip, torch.where(skip, streak + 1, 0)
 
@@ -198,27 +223,27 @@ def sada_step(
     """One step of the base solver, and the decision about the next call."""
     skip = memory and memory.skip
     mean = refreshed(x, row.t, memory and memory.ghost, skip, model)
-    eps = torch.mul(x, row.eps_x).add_(mean, alpha=row.eps_mean)
+    out = torch.mul(x, row.out_x).add_(mean, alpha=row.out_mean)
     if memory is not None:
-        eps = torch.where(by_row(skip, x), memory.eps, eps)
+        out = torch.where(by_row(skip, x), memory.out, out)
     x_s = torch.mul(x, row.keep).add_(mean, alpha=row.now)
     x_s = x_s.add_(memory.mean, alpha=row.before) if row.before else x_s
-    f = torch.mul(x, row.f_x).add_(eps, alpha=row.f_eps)
+    f = torch.mul(x, row.f_x).add_(out, alpha=row.f_out)
     kept = memory.kept if memory else ()
-    kept = (*kept, mean)[-len(row.lagrange) :] if row.stored else kept
+    kept = (*kept, row.stored * mean)[-len(row.lagrange) :] if row.stored else kept
     if memory is None or memory.f2 is None:
         nothing = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-        return x_s, Memory(mean, eps, f, memory and memory.f1, mean, nothing, nothing.long(), kept)
+        return x_s, Memory(mean, out, f, memory and memory.f1, mean, nothing, nothing.long(), kept)
     guess = x
     for w, each in zip(WEIGHTS[weights], (f, memory.f1, memory.f2), strict=True):
         guess = guess.add(each, alpha=-w * row.stride)
     momentum = (x_s - guess) * ((f - memory.f1) - (memory.f1 - memory.f2))
     skip, streak = decided(rows_mean(momentum, batch_global), row.may_skip, memory.streak, most)
-    if row.may_skip == 2:
+    if row.may_skip == LAGRANGE:
         ghost = sum(w * m for w, m in zip(row.lagrange[-len(kept) :], kept, strict=True))
     else:
-        ghost = torch.mul(x_s if weights == "reuse" else guess, row.ghost_x).add_(eps, alpha=row.ghost_eps)
-    return x_s, Memory(mean, eps, f, memory.f1, ghost, skip, streak, kept)
+        ghost = torch.mul(x_s if weights == "reuse" else guess, row.ghost_x).add_(out, alpha=row.ghost_out)
+    return x_s, Memory(mean, out, f, memory.f1, ghost, skip, streak, kept)
 
 
 def flow_step(
@@ -240,14 +265,15 @@ def flow_step(
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, weights: str = "code", order: int = 2,
     first: int = 10, last: int = 47, most: int = 4, lag_terms: int = 4, lag_every: int = 4, lag_first: int = 24,
-    batch_global: bool = False, lower_order_final: bool = True,
+    batch_global: bool = False, lower_order_final: bool = True, network: str = "noise", over_alpha: bool = False,
+    even: int = 0,
 ) -> Run:  # fmt: skip
     """SADA over DPM-Solver++ from grid[0] to grid[-1]. x [B,*D]. Defaults: sd_demo.py (acc_range, max_interval, ..) and
-    "code" weights; lag_terms = 0 is without Lagrange."""
-    may_skip, _ = schedule(grids.checked(grid).shape[0] - 1, first, last, lag_terms, lag_every, lag_first)
+    "code" weights; lag_terms = 0 is without Lagrange. Raises ValueError, and BadGrid for a start where alpha = 0."""
+    may_skip = schedule(grids.checked(grid).shape[0] - 1, first, last, lag_terms, lag_every, lag_first, even)
     rows = plan(
         grid, process, may_skip, weights=weights, order=order, lower_order_final=lower_order_final, lag_terms=lag_terms,
-        lag_every=lag_every,
+        lag_every=lag_every, network=network, over_alpha=over_alpha,
     )  # fmt: skip
     return drive(rows, partial(sada_step, weights=weights, most=most, batch_global=batch_global), model, x, draws=draws)
 
@@ -255,14 +281,15 @@ def sample(
 def sample_flow(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, first: int = 10, last: int = 47,
     most: int = 4, lag_terms: int = 3, lag_every: int = 4, lag_first: int = 20, batch_global: bool = False,
+    even: int = 0,
 ) -> Run:  # fmt: skip
     """SADA over Euler's method on the velocity. x [B,*D]. Defaults: flux_demo.py; lag_terms > 0 only sets which steps
     are skipped from lag_first on."""
     t, s = grids.checked(grid)[:-1], grid[1:]
-    may_skip, _ = schedule(t.shape[0], first, last, lag_terms, lag_every, lag_first)
+    may_skip = schedule(t.shape[0], first, last, lag_terms, lag_every, lag_first, even)
     alpha_rate, sigma_rate = process.rates(t)
     growth = sigma_rate / process.sigma(t)
-    rows = FlowPlan(t, s - t, growth, alpha_rate - growth * process.alpha(t), may_skip, torch.arange(t.shape[0]) > 1)
+    rows = FlowPlan(t, s - t, growth, alpha_rate - growth * process.alpha(t), may_skip)
     return drive(rows, partial(flow_step, most=most, batch_global=batch_global), model, x, draws=draws)
 
 
@@ -358,6 +385,26 @@ PAPER = Paper(
         Sampler(
             id="jiang2025sada.official",
             sample=partial(sample, batch_global=True),
+            grid=grids.uniform_t,
+            consumes="mean",
+            path="vp-linear",
+            per_sample=False,
+            symmetric=frozenset({"rotation"}),
+            variant=True,
+        ),
+        Sampler(
+            id="jiang2025sada.official_euler",
+            sample=partial(sample, order=1, over_alpha=True, batch_global=True),
+            grid=grids.uniform_t,
+            consumes="mean",
+            path="vp-linear",
+            per_sample=False,
+            symmetric=frozenset({"rotation"}),
+            variant=True,
+        ),
+        Sampler(
+            id="jiang2025sada.official_v",
+            sample=partial(sample, network="v", batch_global=True),
             grid=grids.uniform_t,
             consumes="mean",
             path="vp-linear",
