@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.claims import Claim, Evidence, contrast, trained
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, paired_difference
 
@@ -38,22 +38,22 @@ def _evenness(evidence: Evidence) -> Interval:
     return paired_difference(linear, cosine, evidence.level, n=10)
 
 
-def trained(method: str, recipe: str, steps: int) -> list[Job]:
+def bounds(method: str, recipe: str, steps: int) -> list[Job]:
     """The bound of 30 digits by a network of each of 3 training seeds, at evenly kept knots, 17 grey levels."""
     return [
         job(kind="likelihood", method=method, target="digits", process="discrete-linear", n=30, shards=10,
-            model=f"{recipe}@{seed}" if seed else recipe, options={"levels": 17, "steps": steps}, dtype="float32",
+            model=trained(recipe, seed), options={"levels": 17, "steps": steps}, dtype="float32",
             net_dtype="float32")
         for seed in NETS
     ]  # fmt: skip
 
 
 def learned(steps: int) -> list[Job]:
-    return trained("nichol2021iddpm.bound", "digits-hybrid", steps)
+    return bounds("nichol2021iddpm.bound", "digits-hybrid", steps)
 
 
 def fixed(steps: int) -> tuple[list[Job], list[Job]]:
-    return tuple(trained(f"ho2020ddpm.bound_{size}", "digits-simple", steps) for size in ("small", "large"))
+    return tuple(bounds(f"ho2020ddpm.bound_{size}", "digits-simple", steps) for size in ("small", "large"))
 
 
 def _bits(evidence: Evidence, each: Job) -> float:
@@ -89,8 +89,11 @@ def _hybrid(steps: int, sentence: str, says: str) -> Claim:
 
 
 def _matched(other: str, size: str) -> Claim:
-    return Claim(
-        key=f"nichol2021iddpm/at-16-steps-the-right-variance-beats-the-{size}-one",
+    return contrast(
+        f"nichol2021iddpm/at-16-steps-the-right-variance-beats-the-{size}-one",
+        "ks",
+        lambda: g3("ho2020ddpm.ancestral_matched"),
+        lambda: g3(other),
         says=f"At 16 steps the variance of the exact reverse kernel gives better samples than the {size} one.",
         locus="section 3.1 and 4 of the paper: learned variances lie between the two and save steps [recall]",
         kind="ranking",
@@ -100,9 +103,6 @@ def _matched(other: str, size: str) -> Claim:
         scaled="a learned variance to the exact one (ho2020ddpm.ancestral_matched), images to a one-dimensional mixture",
         transfer="weak",
         estimand=f"KS(matched) - KS({size}), share, mean over 10 seeds of n = 20,000",
-        jobs=lambda: [*g3("ho2020ddpm.ancestral_matched"), *g3(other)],
-        metrics=("ks",),
-        judge=lambda evidence: paired_over(evidence, "ks", g3("ho2020ddpm.ancestral_matched"), g3(other)),
     )
 
 
