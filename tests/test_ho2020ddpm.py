@@ -564,6 +564,7 @@ def test_bad_options_are_refused():
         (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), decoder="erf"), "decoder: 'erf'"),
         (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), steps=1), "steps: 1, expected at least 2"),
         (lambda: ddpm.sample(model, x0, t, process=CHAIN, draws=Philox(0, 4), clip=0.0), "clip: 0.0, expected"),
+        (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), clip=-1.0), "clip: -1.0, expected"),
     ):
         with pytest.raises(ValueError, match=says):
             call()

@@ -80,7 +80,7 @@ def test_kept_indices_are_the_official_ones():
     assert iddpm.kept("10,15,20", 300) == iddpm.kept([10, 15, 20], 300)
     assert iddpm.kept("2,0,3", 10) == [0, 3, 7, 8, 9]  # 10 = 4 + 3 + 3
     assert iddpm.kept("1,1", 10) == [0, 5]
-    assert iddpm.kept(1000) == list(range(1000))
+    assert iddpm.kept(1000) == iddpm.kept("ddim1000") == list(range(1000))
     assert iddpm.kept("ddim10") == list(range(0, 1000, 100)) and iddpm.kept("ddim15") == list(range(0, 1000, 67))
     assert iddpm.kept("ddim3", 7) == [0, 3, 6] and iddpm.kept("ddim2", 7) == [0, 4]
     for bad, says in (
@@ -89,6 +89,7 @@ def test_kept_indices_are_the_official_ones():
         ("ddim", "'ddim', expected"),
         ("10,x", "'10,x', expected 'ddim50'"),
         ([400, 1, 1], "400 of 334 knots in part 0, expected at most 334"),
+        ([335, 1, 1], "335 of 334 knots in part 0"),
         ([-1], "-1 of 1000"),
     ):
         with pytest.raises(grids.BadGrid, match=f"sections: {says}"):
@@ -436,6 +437,10 @@ def test_bad_options_of_the_bound_are_refused():
         (
             lambda: iddpm.log_prob(with_share(0.1), PIXELS, process=CHAIN, draws=Philox(0, 4), steps=1),
             "steps: 1, expected at least 2",
+        ),
+        (
+            lambda: iddpm.log_prob(with_share(0.1), PIXELS, process=CHAIN, draws=Philox(0, 4), clip=0.0),
+            "clip: 0.0, expected a positive bound",
         ),
     ):
         with pytest.raises(ValueError, match=says):

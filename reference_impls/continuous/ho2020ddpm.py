@@ -21,7 +21,8 @@ Step        x_s = c_mean D + c_x x_t + sqrt(v) z, the posterior q(x_s | x_t, x0 
 Cost        NFE = steps; stochastic; weak order 1. Strided chains rebuild beta from the kept knots. The bound: T
             evaluations. matched: one pullback a step but the last; exact where the law measures orders, so none stated.
 Exact when  small: point masses; large: N(0, I) data (on a variance-preserving path); matched: every isotropic
-            Gaussian. L_simple and each L_vlb term t >= 2/T have the same minimiser; L1's is the median.
+            Gaussian. small, matched: the same x/alpha on every path with the same rho. L_simple and each L_vlb term
+            t >= 2/T have the same minimiser; L1's is the median.
             The decoder's levels have mass 1. In the mean over its noise the bound is not above the log-likelihood.
 Differs     The official sampler clips D to [-1,1]: card official; it breaks every Gaussian law. A net that predicts
             x_s is exempt there, not here. calc_bpd_loop clips too: option clip of the bound.
@@ -164,6 +165,12 @@ def ancestral_step(
     return (x_s.add_(draws.normal("step", x), alpha=row.noise) if row.noise > 0 else x_s), None
 
 
+def _positive(clip: float) -> float:
+    if not clip > 0:
+        raise ValueError(f"clip: {clip!r}, expected a positive bound of the mean; inf clips nothing")
+    return clip
+
+
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, large: bool = False,
     clip: float = math.inf,
@@ -172,9 +179,7 @@ def sample(
 
     clip: bound of |D|; infinite as in the paper, 1 in the code.
     """
-    if not clip > 0:
-        raise ValueError(f"clip: {clip!r}, expected a positive bound of the mean; inf clips nothing")
-    step = partial(ancestral_step, clip=clip)
+    step = partial(ancestral_step, clip=_positive(clip))
     return drive(plan(grid, process, large=large), step, model, x, draws=draws, tags=("step",))
 
 
@@ -394,7 +399,7 @@ def log_prob(
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
     grid = even_subsequence(steps, process)
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process, large=large)
-    step = partial(bound_step, decoder=decoder, levels=levels, clip=clip, low=low, high=high)
+    step = partial(bound_step, decoder=decoder, levels=levels, clip=_positive(clip), low=low, high=high)
     total = prior_nats(x0, process) if high >= 1 else x0.new_zeros(x0.shape[0])
     return -drive(rows, step, model, x0, draws=draws, memory=total, tags=("step",)).memory * x0.shape[1:].numel()
 
@@ -425,10 +430,6 @@ def _objective(name: str, loss: Callable[..., Tensor], **fields: Any) -> Objecti
     return Objective(id=f"ho2020ddpm.{name}", loss=loss, minimiser="mean", path="discrete-linear", **fields)
 
 
-def _likelihood(name: str, log_prob: Callable[..., Tensor]) -> Likelihood:
-    return Likelihood(id=f"ho2020ddpm.{name}", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-linear")
-
-
 PAPER = Paper(
     key="ho2020ddpm",
     title="Denoising Diffusion Probabilistic Models",
@@ -453,7 +454,7 @@ PAPER = Paper(
         ),
         _sampler(
             "ancestral_matched", sample_matched, exact_on=frozenset({"delta", "standard", "isotropic"}),
-            vjps=lambda grid: evaluations(grid) - float(grid[-1] == 0), variant=True,
+            symmetric=frozenset({"paths"}), vjps=lambda grid: evaluations(grid) - float(grid[-1] == 0), variant=True,
         ),
     ),
     objectives=(
@@ -477,9 +478,12 @@ PAPER = Paper(
         _objective("bound", bound_loss, times=partial(knot_times, first=2)),
         _objective("bound_with_decoder", bound_loss),
     ),
-    likelihoods=(
-        _likelihood("bound_small", log_prob),
-        _likelihood("bound_large", partial(log_prob, large=True)),
+    likelihoods=tuple(
+        Likelihood(
+            id=f"ho2020ddpm.bound_{size}", log_prob=partial(log_prob, large=size == "large"), kind="bound",
+            consumes="mean", path="discrete-linear",
+        )
+        for size in ("small", "large")
     ),
     parametrisations={name: partial(net_as_mean, predicted=name) for name in PREDICTED},
 )  # fmt: skip

@@ -234,14 +234,18 @@ def ranged_step(
     return x_s.addcmul_(deviation, draws.normal("step", x), value=row.root), None
 
 
+def _positive(clip: float) -> float:
+    if not clip > 0:
+        raise ValueError(f"clip: {clip!r}, expected a positive bound of the mean; inf clips nothing")
+    return clip
+
+
 def sample(
     model: ShareModel, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, clip: float = math.inf
 ) -> Run:
     """Ancestral sampling with the model's variance from grid[0] to grid[-1]. x [B,*D]. Raises WrongKind for a model
     without a share. clip: bound of |D|; infinite as in the paper, 1 in the code."""
-    if not clip > 0:
-        raise ValueError(f"clip: {clip!r}, expected a positive bound of the mean; inf clips nothing")
-    return drive(plan(grid, process), partial(ranged_step, clip=clip), model, x, draws=draws, tags=("step",))
+    return drive(plan(grid, process), partial(ranged_step, clip=_positive(clip)), model, x, draws=draws, tags=("step",))
 
 
 # ---- the bound and the losses ------------------------------------------------------------------------------------
@@ -369,7 +373,7 @@ def log_prob(
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process)
     signal, noise = process.alpha(1.0) ** 2, process.sigma(1.0) ** 2
     prior = (signal * x0.flatten(1).square().mean(1) + noise - 1 - math.log(noise)) / 2
-    step = partial(bound_step, decoder=decoder, levels=levels, clip=clip)
+    step = partial(bound_step, decoder=decoder, levels=levels, clip=_positive(clip))
     return -drive(rows, step, model, x0, draws=draws, memory=prior, tags=("step",)).memory * x0.shape[1:].numel()
 
 
