@@ -45,11 +45,15 @@ def test_official_numbers(steps, final, official):
     assert found.nfe == steps + (final == "full")
 
 
+MIXTURE = targets.exact(targets.named("mixture-2d"), EDM)
+TURNING = Predictor("mean", lambda x, t: (1 if t > 1 else -1) * MIXTURE(x, t))  # makes <m0,m1>, and so r1, negative
+
+
 @pytest.mark.parametrize("weights", ["code", "paper"])
-def test_one_corrected_interval_by_hand(weights):
-    """Two steps of final = "full" in plain arithmetic, two entries a sample, from the formulas of the docstring."""
-    grid, x = torch.tensor([3.0, 1.4, 0.3], dtype=torch.float64), torch.tensor([[1.7, -0.9]], dtype=torch.float64)
-    model = targets.exact(targets.named("mixture-2d"), EDM)
+@pytest.mark.parametrize(("model", "middle"), [(MIXTURE, 1.4), (TURNING, 0.99)])
+def test_one_corrected_interval_by_hand(weights, model, middle):
+    """Two steps of final = "full" in plain arithmetic, two entries a sample, with the code's clamp of ri."""
+    grid, x = torch.tensor([3.0, middle, 0.3], dtype=torch.float64), torch.tensor([[1.7, -0.9]], dtype=torch.float64)
     found = run(model, x, grid, final="full", weights=weights).x
 
     def dot(a, b):
@@ -62,15 +66,16 @@ def test_one_corrected_interval_by_hand(weights):
         return 1 / (1 + torch.exp(-v))
 
     m1 = model(x, 3.0)
-    x1 = 1.4 / 3 * x + 1.4 * (1 / 1.4 - 1 / 3) * m1
-    m0 = model(x1, 1.4)
-    h = 1 / 0.3 - 1 / 1.4
+    x1 = middle / 3 * x + middle * (1 / middle - 1 / 3) * m1
+    m0 = model(x1, middle)
+    h = 1 / 0.3 - 1 / middle
     q = 0.3 * h
-    euler = 0.3 / 1.4 * x1 + q * m0
-    r = math.log(3 / 1.4) / math.log(1.4 / 0.3)
-    b = math.sqrt((0.3 / 1.4) / (1.4 / 3))
+    euler = 0.3 / middle * x1 + q * m0
+    r = math.log(3 / middle) / math.log(middle / 0.3)
+    b = math.sqrt((0.3 / middle) / (middle / 3))
     w = 0.5 * (1 - ((0.3 + 0.3) / (3 + 0.3)) ** 2)
     r1 = (1 - w) * b + w * clip(m0, m1)
+    assert (r1 < 0).item() is (model is TURNING)
     d1 = m0 - r1 * m1
     ri = min(max(r * logistic(0.25 * r1.abs()), 0.25 * r), 1.5 * r)
     probe = euler + 0.5 * q / ri * d1
@@ -203,6 +208,33 @@ def test_inner_products_are_those_of_a_channel():
     assert under(mix) > 1e-2
 
 
+def test_a_state_without_height_and_width_is_one_channel():
+    """The code takes [B,C,H,W] alone; [B,C,L] is projected whole here, as its flattening is."""
+    x, grid = 80 * normals(2, 2, 3), grids.uniform_lam(6, EDM)
+    model = Predictor("mean", lambda y, t: (y / (1 + t * t)).sin())
+    torch.testing.assert_close(run(model, x, grid).x.flatten(1), run(model, x.flatten(1), grid).x, rtol=1e-13, atol=0)
+
+
+def test_the_coded_end_turns_at_half():
+    """g = 1 - sqrt(c)/2 with c = sigma_s/sigma_p below 1/2, else that less 1/2: at exactly 1/2 c is 0."""
+    for ratio, c in ((0.49, 0.49), (0.5, 0.0), (0.75, 0.25)):
+        row = evodiff.plan(torch.tensor([4.0, 2.0, 2 * ratio], dtype=torch.float64), EDM)
+        pull, g = 1 - ratio, 1 - math.sqrt(c) / 2
+        found = [column[-1].item() for column in (row.end_x, row.end_now, row.end_before)]
+        assert found == pytest.approx([1 - 2 * math.sqrt(ratio), pull / 2, -g * pull / 2], rel=1e-13)
+
+
+def test_beyond_twenty_steps_single_samples_of_one_dimension_are_lost():
+    """1/zeta = 1 + exp(k z) where d1 almost vanishes. EVODiff_edm.sample on [199,1,1,1] loses the same two of these
+    starts at 21 steps and none at 20; run for this suite."""
+    path = EDM.between(0.05, 20.0)
+    x = torch.linspace(-2.2, 2.2, 199, dtype=torch.float64)[:, None] * math.hypot(1, 20)
+    ends = {n: run(targets.exact(targets.named("g3"), path), x, grids.uniform_lam(n, path), path).x for n in (20, 21)}
+    assert ends[20].abs().max() < 3
+    assert (ends[21].abs() > 100).nonzero()[:, 0].tolist() == [90, 126]
+    assert ends[21].abs().max().item() == pytest.approx(90879.7685923463, rel=1e-3)  # e^z magnifies rounding
+
+
 def test_evaluations_and_denoising():
     model, x = targets.exact(targets.named("g3"), EDM), 80 * normals(2, 1)
     for steps in (1, 2, 3, 7):
@@ -223,9 +255,11 @@ def test_a_grid_to_clean_data():
     m1, m0 = (run(model, x, grid), seen[-2:])[1]
     torch.testing.assert_close(run(model, x, grid).x, m0 + 0.5 * (m0 - m1), rtol=1e-13, atol=1e-13)
     seen.clear()
-    for options in ({"final": "full"}, {"denoise_to_zero": True}):
-        with pytest.raises(grids.BadGrid, match="sigma = 0"):
+    for options, asked in (({"final": "full"}, "final = 'full'"), ({"denoise_to_zero": True}, "denoise_to_zero")):
+        with pytest.raises(grids.BadGrid, match=f"sigma = 0, where {asked} would"):
             run(model, x, grid, **options)
+    with pytest.raises(grids.BadGrid, match="alpha = 0"):
+        run(model, x, torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64), process.named("condot"))
     assert not seen
 
 

@@ -8,29 +8,32 @@ Loss        none: training free.
 Step        E(m) = (sigma_s/sigma_p) x + q m, q = alpha_s (1 - rho_s/rho_p): DDIM. First interval x = E(D). Then, with
             m0 = D at p and m1 = D at u, h = 1/rho_s - 1/rho_p, r = log(rho_u/rho_p)/log(rho_p/rho_s),
             b^2 = (sigma_s/sigma_p)/(sigma_p/sigma_u), w = (1 - ((s + t_N)/(t_0 + t_N))^2)/2, clip = clamp to [-2, 2],
-              r1 = (1-w) b + w clip(<m0,m1>/<m1,m1>), d1 = m0 - r1 m1, ri = clamp(r sigmoid(|r1|/4), r/4, 3r/2)
+              r1 = (1-w) b + w clip(<m0,m1>/<m1,m1>), d1 = m0 - r1 m1, ri = r sigmoid(|r1|/4)
               mt = D(E(m0) + q d1/(2 ri), s)                                                        the one evaluation
               r2 = (1-w) b + w clip(<mt,m0>/<m0,m0>), d2 = mt - r2 m0
               eta = sigmoid(|P(r d2 + d1/r, r d2 - d1/r)|/2)/2, P(a, c) = clip(<a,c>/<c,c>), B = r (1-eta) d2 - eta d1/r
               z = |P(q (d1 - B)/(2 ri), d1)/q| - 1/2, zeta = sigmoid(z), and for N > 20 zeta = sigmoid(-k z) with
               k = sigmoid(P(m0, (m0 - m1)/h) (2 - (sigma_s/sigma_p)^2))
               x = E(m0) + q B/(2 zeta);  memory (m0, m1) := (mt, m0): the corrected x is never evaluated.
-            Inner products act per sample and per channel (dimension 1 of [B,C,..]; a vector is one channel); 0/0 := 0.
+            Inner products act per sample and per channel of an image [B,C,H,W]; a state of fewer dimensions is one
+            channel. 0/0 := 0.
             Last interval: final = "code" x = (1 - sqrt(sigma_s sigma_p)) E(m0) + q (m0 - g m1)/2 with g = 1 -
             sqrt(c)/2, c = sigma_s/sigma_p if that is below 1/2, else less 1/2; "plain" x = E(m0); "full" as any other.
 Cost        NFE = steps; one more for final = "full" beyond one step, and for denoise_to_zero. Order 1 for "plain" and
-            "full", none for "code". Deterministic.
+            "full" wherever zeta behaves (see Differs), none for "code". Deterministic.
 Exact when  point mass and a grid even in log rho, with final = "plain" (there b = 1, so d1 = d2 = 0). Scaling the data
             on the scaled grid scales the result for "plain"; "code" is not consistent. Moving the data does not move
             the result: raw predictions are projected.
 Differs     The paper claims second order: neither form has it, and the code's last step has no order at all, as it
             multiplies a constant prediction by (1 - sqrt(sigma_s sigma_p)) + (1-c)(1-g)/2, on 80 -> .002 between 1.07
             (5 steps) and 1.03 (30). The paper's summary gives eta = sigmoid(|eta*|), zeta = sigmoid(-(|zeta*| - mu)):
-            weights = "paper"; the code halves eta and takes the minus sign for N > 20 only: weights = "code". The code
+            weights = "paper"; the code halves eta and takes the minus sign for N > 20 only: weights = "code". With that
+            sign 1/zeta = 1 + exp(k z), and z reaches 2/q where d1 almost vanishes: in one dimension, and in the code
+            too, single samples are then thrown off by 1e5 to 1e25 or to nan; in 64 dimensions none was. The code
             divides 0 by 0 where predictions vanish or agree: here the quotient is 0. It refuses one step at order 2:
-            here that is E. Its clamp of ri to [r/4, 3r/2] never acts: the sigmoid of |r1|/4 lies in [1/2, 1). Its
-            driver takes one step off when denoise_to_zero is set; here the grid says how many. A grid that ends at
-            sigma = 0 does so under "code" and "plain" alone: "full" would evaluate there.
+            here that is E. Its clamp of ri to [r/4, 3r/2] never acts, as the sigmoid of |r1|/4 lies in [1/2, 1): left
+            out. Its driver takes one step off when denoise_to_zero is set; here the grid says how many. A grid may end
+            at sigma = 0 under "code" and "plain" alone: "full" would evaluate there.
 """
 
 from __future__ import annotations
@@ -75,35 +78,54 @@ class Memory(NamedTuple):
     before: Tensor
 
 
+def closing(final: str, keep: Tensor, pull: Tensor, sigma_p: Tensor, sigma_s: Tensor) -> tuple[Tensor, ...]:
+    """Weights of E(m0), m0 and m1 on the last interval, for every interval as if it were the last: [steps] each."""
+    if final != "code":
+        return torch.ones_like(keep), torch.zeros_like(keep), torch.zeros_like(keep)
+    g = 1 - torch.where(keep < 0.5, keep, keep - 0.5).sqrt() / 2
+    return 1 - (sigma_s * sigma_p).sqrt(), pull / 2, -g * pull / 2
+
+
+def checked(grid: Tensor, process: Process, evaluates_at: str) -> Tensor:
+    """The grid, if it has signal at its start and noise wherever the model is called; else BadGrid.
+
+    evaluates_at: the option that calls the model at the grid's last time, or "".
+    """
+    if process.alpha(grids.checked(grid)[0].item()) <= 0:
+        raise grids.BadGrid(
+            f"grid: starts at {grid[0].item():g}, where alpha = 0 and the step in log-SNR has no size; start below, as "
+            "process.between(t_min, .999) does"
+        )
+    if evaluates_at and process.sigma(grid[-1].item()) <= 0:
+        raise grids.BadGrid(f"grid: ends at sigma = 0, where {evaluates_at} would call the model; end it at t > 0")
+    return grid
+
+
 def plan(grid: Tensor, process: Process, *, final: str = "code", denoise_to_zero: bool = False) -> Plan:
     """Coefficients of every interval, and a last row that only denoises where denoise_to_zero asks for it."""
     if final not in FINALS:
         raise ValueError(f"final: {final!r}, expected one of {', '.join(FINALS)}")
-    times = grids.checked(grid)
-    ends_clean = process.sigma(times[-1].item()) <= 0
-    if ends_clean and (final == "full" or denoise_to_zero):
-        asked = "denoise_to_zero" if denoise_to_zero else "final = 'full'"
-        raise grids.BadGrid(f"grid: ends at sigma = 0, where {asked} would evaluate the model; end it at t > 0")
-    p, s, count = times[:-1], times[1:], times.shape[0] - 1
-    sigma_p, sigma_s, rho_p, rho_s = process.sigma(p), process.sigma(s), process.rho(p), process.rho(s)
-    before = torch.cat([p[:1], p[:-1]])  # u; the first row has none and is not used
-    sigma_u, lam_u, lam_p, lam_s = process.sigma(before), process.lam(before), process.lam(p), process.lam(s)
+    evaluates_at = "final = 'full'" if final == "full" else "denoise_to_zero" if denoise_to_zero else ""
+    times = checked(grid, process, evaluates_at)
+    p, s = times[:-1], times[1:]
+    u = torch.cat([p[:1], p[:-1]])  # the first row has none and is not used
+    sigma_u, sigma_p, sigma_s = process.sigma(u), process.sigma(p), process.sigma(s)
+    lam_u, lam_p, lam_s = process.lam(u), process.lam(p), process.lam(s)
     keep, pull = sigma_s / sigma_p, -process.alpha(s) * torch.expm1(lam_p - lam_s)
     tau = (s + times[-1]) / (times[0] + times[-1])
     share = (1 - tau**2) / 2
     what = torch.full_like(p, PROBE)
-    what[0] = START
-    end = torch.stack([torch.ones_like(keep), torch.zeros_like(keep), torch.zeros_like(keep)])
-    if final != "full" and count > 1:
+    if final != "full":
         what[-1] = END
-    if final == "code":
-        g = 1 - torch.where(keep < 0.5, keep, keep - 0.5).clamp(min=0).sqrt() / 2
-        end = torch.stack([1 - (sigma_s * sigma_p).sqrt(), pull / 2, -g * pull / 2])
-    columns = [p, s, what, keep, pull, 1 / rho_s - 1 / rho_p, (lam_p - lam_u) / (lam_s - lam_p),
-               (1 - share) * (keep * sigma_u / sigma_p).sqrt(), share, 2 - keep**2, *end]  # fmt: skip
+    what[0] = START
+    columns = [
+        p, s, what, keep, pull, 1 / process.rho(s) - 1 / process.rho(p), (lam_p - lam_u) / (lam_s - lam_p),
+        (1 - share) * (keep * sigma_u / sigma_p).sqrt(), share, 2 - keep**2,
+        *closing(final, keep, pull, sigma_p, sigma_s),
+    ]  # fmt: skip
     if denoise_to_zero:
-        extra = dict(zip(Plan._fields, [[0.0]] * len(columns), strict=True)) | {"t": [times[-1]], "what": [CLEAN]}
-        columns = [torch.cat([c, c.new_tensor(extra[f])]) for c, f in zip(columns, Plan._fields, strict=True)]
+        last = {"t": times[-1].item(), "what": CLEAN}
+        columns = [torch.cat([c, c.new_tensor([last.get(f, 0.0)])]) for f, c in zip(Plan._fields, columns, strict=True)]
     return Plan(*columns)
 
 
@@ -150,8 +172,7 @@ def evodiff_step(
         return torch.mul(euler, row.end_x).add_(m0, alpha=row.end_now).add_(m1, alpha=row.end_before), None
     r1 = row.base + row.share * share_of(m0, m1, per)
     d1 = m0 - r1 * m1
-    scaled = (row.ratio * torch.sigmoid(TEMPERATURE * r1.abs())).clamp(0.25 * row.ratio, 1.5 * row.ratio)
-    reach = row.pull / (2 * scaled)
+    reach = row.pull / (2 * row.ratio * torch.sigmoid(TEMPERATURE * r1.abs()))
     m_t = model(euler + reach * d1, row.s)
     d2 = m_t - (row.base + row.share * share_of(m_t, m0, per)) * m0
     bend, zeta = weights_of(d1, d2, row, reach, m0, m1, weights=weights, many=many, per=per)
@@ -166,7 +187,8 @@ def sample(
 
     final "code" (lower_order_final as coded, the default of sample.py), "plain" or "full"; weights "code" or "paper";
     denoise_to_zero ends on D(x, grid[-1]) (the flag's default is off); per_channel False takes a sample as one channel.
-    Raises ValueError for other names, BadGrid where the grid ends at sigma = 0 and the model would be called there.
+    Raises ValueError for other names; BadGrid where the grid starts at alpha = 0, or ends at sigma = 0 and the model
+    would be called there.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights: {weights!r}, expected one of {', '.join(WEIGHTS)}")
@@ -218,6 +240,7 @@ PAPER = Paper(
             consumes="mean",
             path="ve-edm",
             nfe=partial(evaluations, extra=1),
+            order=1.0,
             symmetric=frozenset({"rotation"}),
             variant=True,
         ),
