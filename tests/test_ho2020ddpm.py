@@ -345,13 +345,15 @@ def test_bound_of_a_clipped_model_is_the_official_one():
 
 
 def test_distances_are_what_they_are_called():
-    """|r|, r^2 and Huber with 1: by hand, averaged over the coordinates."""
+    """|r|, r^2 and Huber with 1 and with 2: by hand, averaged over the coordinates."""
     x0 = torch.zeros(1, 3, dtype=torch.float64)
     model = Predictor("mean", lambda x, _: torch.tensor([[0.5, -3.0, 1.0]], dtype=torch.float64))
     where = torch.tensor([0.7], dtype=torch.float64)
     for distance, expected in (("l1", 4.5), ("l2", 10.25), ("huber", 0.125 + 2.5 + 0.5)):
         found = ddpm.simple_loss(model, x0, where, x0, process=CHAIN, predicted="x0", distance=distance)
         assert found.item() == pytest.approx(expected / 3, rel=1e-12)
+    found = ddpm.simple_loss(model, x0, where, x0, process=CHAIN, predicted="x0", distance="huber", width=2.0)
+    assert found.item() == pytest.approx((0.125 + 2 * (3 - 1) + 0.5) / 3, rel=1e-12)
 
 
 def test_l1_is_least_at_the_median_and_huber_between_it_and_the_mean():

@@ -128,12 +128,8 @@ def posterior(t: Tensor, s: Tensor, process: Process) -> Posterior:
     h = process.lam(s) - process.lam(t)
     fresh = -torch.expm1(-2 * h)  # share of sigma_t^2 that was added between s and t: b/sigma_t^2
     ratio = process.alpha(t) / process.alpha(s)
-    return Posterior(
-        process.alpha(s) * fresh,
-        ratio * (process.sigma(s) / process.sigma(t)) ** 2,
-        process.sigma(s) ** 2 * fresh,
-        process.sigma(t) ** 2 * fresh,
-    )
+    sigma_t, sigma_s = process.sigma(t), process.sigma(s)
+    return Posterior(process.alpha(s) * fresh, ratio * (sigma_s / sigma_t) ** 2, sigma_s**2 * fresh, sigma_t**2 * fresh)
 
 
 class Plan(NamedTuple):
@@ -228,10 +224,10 @@ def even_subsequence(steps: int, process: Process, *, knots: int = TRAINED) -> T
 # ---- losses ------------------------------------------------------------------------------------------------------
 
 
-DISTANCES: dict[str, Curve] = {  # |r| <= 1 is quadratic in Huber's, as in torch's default
-    "l2": torch.square,
-    "l1": torch.abs,
-    "huber": lambda r: torch.where(r.abs() <= 1, r.square() / 2, r.abs() - 0.5),
+DISTANCES: dict[str, Callable[[Tensor, float], Tensor]] = {  # of r and of Huber's width
+    "l2": lambda r, width: r.square(),
+    "l1": lambda r, width: r.abs(),
+    "huber": lambda r, width: torch.where(r.abs() <= width, r.square() / 2, width * (r.abs() - width / 2)),
 }
 PREDICTED = ("eps", "x0", "previous")  # the code's eps, xstart, xprev
 
@@ -243,11 +239,12 @@ def _one_of(argument: str, value: str, known: Iterable[str]) -> None:
 
 def simple_loss(
     model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, predicted: str = "eps",
-    distance: str = "l2", knots: int = TRAINED,
+    distance: str = "l2", width: float = 1.0, knots: int = TRAINED,
 ) -> Tensor:  # fmt: skip
     """L_simple, equation 14: mean over dimensions of the distance of the prediction from its target, [B].
 
-    predicted: what is compared: eps, x0, or previous, the mean of x_s given x_t, s = t - 1/knots.
+    predicted: what is compared: eps, x0, or previous, the mean of x_s given x_t, s = t - 1/knots. width: up to which
+    Huber's distance is quadratic; 1 is torch's default.
     """
     _one_of("predicted", predicted, PREDICTED)
     _one_of("distance", distance, DISTANCES)
@@ -259,7 +256,7 @@ def simple_loss(
         residual = mean - x0
     if predicted == "previous":
         residual = residual * expand(posterior(t, _below(t, knots), process).c_mean, x)
-    return DISTANCES[distance](residual).flatten(1).mean(1)
+    return DISTANCES[distance](residual, width).flatten(1).mean(1)
 
 
 def _below(t: Tensor, knots: int) -> Tensor:
