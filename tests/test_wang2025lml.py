@@ -1,5 +1,6 @@
 """wang2025lml: the turn itself, the solvers it is put into, the official schedulers' numbers."""
 
+import inspect
 import math
 
 import pytest
@@ -176,6 +177,33 @@ def test_final_orders():
     assert lml.dpm_plan(grids.uniform_lam(1, VP), VP, order=3).before.tolist() == [0.0]
 
 
+def test_defaults_are_those_of_the_schedulers():
+    """order 2, data prediction, midpoint, lower orders at the end; lamb 1, kappa 0, no freeze."""
+    grid = grids.uniform_lam(6, VP)
+    stated = lml.dpm_plan(grid, VP, order=2, prediction="mean", solver="midpoint", lower_order_final=True)
+    assert all(torch.equal(a, b) for a, b in zip(lml.dpm_plan(grid, VP), stated, strict=True))
+    for sample, more in (
+        (lml.sample_ddim, {"freeze": 0.0}),
+        (lml.sample_flow, {}),
+        (lml.sample_dpm, {"order": 2, "prediction": "mean", "solver": "midpoint", "lower_order_final": True}),
+    ):
+        found = inspect.signature(sample).parameters
+        stated = {"lamb": 1.0, "kappa": 0.0, "arithmetic": "code"} | more
+        assert {name: each.default for name, each in found.items() if each.default is not each.empty} == stated
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_ends_on_clean_data_at_any_order(order):
+    """At sigma_s = 0 the last step is of order 1 and lands on D, lower_order_final or not."""
+    grid, seen = torch.tensor([0.9, 0.6, 0.4, 0.2, 0.0], dtype=torch.float64), []
+    model = Predictor("mean", lambda y, t: seen.append(targets.exact(GMM, CHAIN)(y, t)) or seen[-1])
+    for final in (False, True):
+        found = lml.sample_dpm(
+            model, normals(2, 1, 8, 8), grid, process=CHAIN, draws=Silence(), order=order, lower_order_final=final
+        ).x
+        torch.testing.assert_close(found, seen[-1], rtol=1e-9, atol=1e-9)
+
+
 def test_memory_is_the_raw_direction_of_the_step_before():
     """Two flow steps by hand, kappa = .5: the second turn remembers v, not the turned v; the first has no memory."""
     path, grid = process.named("condot"), torch.tensor([0.9, 0.6, 0.3], dtype=torch.float64)
@@ -195,7 +223,9 @@ def test_freeze_covers_the_noisy_share_of_the_chain():
     """Index < 1000 (1 - freeze), the index being 1000 t - 1; frozen steps still fill the memory."""
     grid = torch.tensor([0.8, 0.602, 0.601, 0.6, 0.3], dtype=torch.float64)
     assert lml.ddim_plan(grid, CHAIN, freeze=0.4).turns.tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert lml.ddim_plan(grid, CHAIN).turns.tolist() == [1.0] * 4
+    assert lml.ddim_plan(torch.tensor([1.0, 0.4, 0.1], dtype=torch.float64), CHAIN).turns.tolist() == [1.0] * 2
+    wide = torch.tensor([80.0, 41.0, 39.0, 1.0], dtype=torch.float64)  # on other paths the share is one of t_max
+    assert lml.ddim_plan(wide, process.named("ve-edm"), freeze=0.5).turns.tolist() == [0.0, 0.0, 1.0]
     x, model = normals(2, 1, 8, 8), targets.exact(GMM, CHAIN)
     base = lml.sample_ddim(model, x, grid, process=CHAIN, draws=Silence(), kappa=0.5, freeze=1.0).x
     late = lml.sample_ddim(model, x, grid, process=CHAIN, draws=Silence(), kappa=0.5, freeze=0.4).x

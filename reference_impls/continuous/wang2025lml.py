@@ -26,13 +26,16 @@ Differs     Every published script has kappa = 0, where the method is its base u
             defaults 1 to 5. The code sets n_before = None in its constructor alone, so that with kappa > 0 the
             first step of an image remembers the last one of the image before: here every run starts afresh. Its third
             order lacks the factor 2 of D2 and is of order 2: kept. Its dpm form ends at index 0, not at clean data; the
-            flow form has no switch. 0/0 (n = 0) is n here. Its eta > 0 and stochastic flow are left out.
-            "turned" is this suite's ablation: LM replaced by a turn of n through a given angle in a random direction.
+            flow form ignores the switch that turns LM off, and sums over the first two dimensions of a sample, all
+            that its packed tokens have: here over all. 0/0 (n = 0) is n here. Its eta > 0, its SDE solvers (which it
+            does not turn) and its stochastic flow are left out. "turned" is this suite's ablation: LM replaced by a
+            turn of n through a given angle in a random direction.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -252,6 +255,32 @@ def evaluations(grid: Tensor) -> float:
     return float(grid.shape[0] - 1)
 
 
+BOTH = frozenset({"rotation", "paths"})
+STABLE = {"kappa": 0.0, "arithmetic": "stable"}  # the base solver to rounding; as written to 1e-8, since it cancels
+
+
+def _card(name: str, sampler: Callable[..., Run], order: float, *reduces: Reduction, **fields) -> Sampler:
+    return Sampler(
+        **dict(
+            id=f"wang2025lml.{name}", sample=sampler, grid=knots, consumes="mean", path="discrete-linear",
+            nfe=evaluations, order=order, exact_on=frozenset({"delta"}), symmetric=BOTH, reduces=reduces,
+        ) | fields
+    )  # fmt: skip
+
+
+def _dpm(name: str, order: int, prediction: str, to: str, options: dict, **fields) -> Sampler:
+    """Orders 2 and 3 equal another solver where none lowers its last orders; the noise form amplifies rounding."""
+    kept = {} if order == 1 else {"lower_order_final": False}
+    tolerance = 1e-12 if prediction == "mean" else 1e-10
+    return _card(
+        name, partial(sample_dpm, order=order, prediction=prediction), float(min(order, 2)),
+        Reduction(STABLE | kept, to, options | kept, tolerance),
+        *fields.pop("further", ()), **fields,
+    )  # fmt: skip
+
+
+DDIM = "song2020ddim.ddim"
+
 PAPER = Paper(
     key="wang2025lml",
     title="Unleashing High-Quality Image Generation in Diffusion Sampling Using Second-Order "
@@ -263,71 +292,29 @@ PAPER = Paper(
     code="zituitui/LML-diffusion-sampler",
     licence="MIT",
     samplers=(
-        Sampler(
-            id="wang2025lml.ddim",
-            sample=sample_ddim,
-            grid=knots_to_zero,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            order=1.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            reduces=(
-                Reduction({"kappa": 0.0}, "song2020ddim.ddim", tolerance=1e-8),
-                Reduction({"kappa": 0.5, "freeze": 1.0}, "song2020ddim.ddim"),
-            ),
+        _card(
+            "ddim", sample_ddim, 1.0, Reduction({"kappa": 0.0}, DDIM, tolerance=1e-8), Reduction(STABLE, DDIM),
+            Reduction({"kappa": 0.5, "freeze": 1.0}, DDIM), grid=knots_to_zero,
         ),
-        Sampler(
-            id="wang2025lml.dpmpp",
-            sample=sample_dpm,
-            grid=knots,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            order=2.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            reduces=(
-                Reduction({"order": 1}, "song2020ddim.ddim", tolerance=1e-8),
+        _dpm(
+            "dpmpp", 2, "mean", "lu2022dpmsolverpp.2m", {},
+            further=(
                 Reduction({"lower_order_final": False}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}, 1e-8),
+                Reduction(
+                    STABLE | {"lower_order_final": False, "solver": "taylor"},
+                    "lu2022dpmsolverpp.2m_taylor", {"lower_order_final": False},
+                ),
             ),
         ),
-        Sampler(
-            id="wang2025lml.dpmpp3",
-            sample=partial(sample_dpm, order=3),
-            grid=knots,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            order=2.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            variant=True,
-        ),
-        Sampler(
-            id="wang2025lml.dpm",
-            sample=partial(sample_dpm, prediction="eps"),
-            grid=knots,
-            consumes="mean",
-            path="discrete-linear",
-            nfe=evaluations,
-            order=2.0,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation", "paths"}),
-            reduces=(Reduction({"order": 1}, "song2020ddim.ddim", tolerance=1e-8),),
-            variant=True,
-        ),
-        Sampler(
-            id="wang2025lml.flow",
-            sample=sample_flow,
-            grid=grids.t_to_zero,
-            consumes="mean",
-            path="condot",
-            nfe=evaluations,
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation"}),
-            reduces=(Reduction({"kappa": 0.0}, "song2020ddim.ddim", tolerance=1e-8, on="own"),),
+        _dpm("dpmpp1", 1, "mean", DDIM, {}, variant=True),
+        _dpm("dpmpp3", 3, "mean", "lu2022dpmsolverpp.3m_official", {}, variant=True),
+        _dpm("dpm", 2, "eps", "lu2022dpmsolver.2m", {}, variant=True),
+        _dpm("dpm1", 1, "eps", DDIM, {}, variant=True),
+        _dpm("dpm3", 3, "eps", "lu2022dpmsolver.3m_official", {}, variant=True),
+        _card(
+            "flow", sample_flow, 1.0, Reduction({"kappa": 0.0}, DDIM, tolerance=1e-8, on="own"),
+            Reduction(STABLE, "lipman2022fm.euler"),
+            grid=grids.t_to_zero, path="condot", symmetric=frozenset({"rotation"}),
         ),
         Sampler(
             id="wang2025lml.turned",
@@ -337,10 +324,10 @@ PAPER = Paper(
             path="discrete-linear",
             nfe=evaluations,
             stochastic=True,
-            symmetric=frozenset({"rotation", "paths"}),
+            symmetric=BOTH,
             baseline=True,
             variant=True,
             known_failures={"seed_matters_only_if_stochastic": "a direction in one dimension cannot be turned"},
         ),
     ),
-)
+)  # fmt: skip
