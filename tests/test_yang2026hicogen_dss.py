@@ -99,6 +99,32 @@ def test_schedules_fall_rise_or_stay(start, floor, height):
     torch.testing.assert_close(box, floor * height + (1 - floor) * height * inside)
 
 
+def test_the_box_has_its_lower_end_and_not_its_upper():
+    """Shares of the start that are exact in binary; where nothing is said the box is the last .3 of the way."""
+    t = torch.tensor([0.75, 0.5, 0.375, 0.25, 0.125], **F64)
+    found = paper.stochasticity(t, 1.0, schedule="box", eta_max=0.5, eta_min=0.25, low=0.25, high=0.5)
+    assert found.tolist() == [0.25, 0.25, 0.5, 0.5, 0.25]
+    grid, x = torch.tensor([0.9, 0.279, 0.261, 0.018, 0.009], **F64), normals("x", 5, 2)  # shares 1, .31, .29, .02
+    assert paper.stochasticity(grid[:-1], 0.9, schedule="box", eta_max=1.0).tolist() == [0.0, 0.0, 1.0, 1.0]
+    usual, told = (
+        MARGINAL.sample(exact_model(RF), x, grid, process=RF, draws=Philox(1, 5), schedule="box", **options).x
+        for options in ({}, {"low": 0.0, "high": 0.3, "eta_max": 1.0, "eta_min": 0.0})
+    )
+    assert torch.equal(usual, told)
+    level = paper.stochasticity(t, 1.0, schedule="cos", eta_max=0.5, eta_min=0.5)
+    torch.testing.assert_close(level, torch.full_like(t, 0.5))
+
+
+def test_constant_noise_is_that_of_the_policy_gradient_for_flows():
+    """eta = a/sqrt(2) on rectified flow: noise a sqrt(t/(1-t)) sqrt(dt), and the drift of that SDE written out."""
+    a, grid, x, model = 0.7, torch.tensor([0.8, 0.6], **F64), normals("x", 5, 2), exact_model(RF)
+    rows = paper.plan(grid, RF, **{**ALL, "schedule": "uniform", "eta_max": a / math.sqrt(2)})
+    assert rows.noise.item() == pytest.approx(a * math.sqrt(0.8 / 0.2) * math.sqrt(0.2), rel=1e-12)
+    v = (x - model(x, 0.8)) / 0.8
+    drift = v + (a**2 * 0.8 / 0.2) / (2 * 0.8) * (x + 0.2 * v)
+    torch.testing.assert_close(rows.keep * x + rows.pull * model(x, 0.8), x - 0.2 * drift, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("injected", [False, True])
 @pytest.mark.parametrize("schedule", paper.SCHEDULES)
 def test_budget_is_spent_exactly(schedule, injected):
