@@ -70,7 +70,8 @@ def test_a_word_acts_where_its_attention_exceeds_a_fifth_of_its_largest():
     attention = torch.tensor([[[[1.0, 0.2], [0.21, 0.0]], [[0.01, 0.04], [0.05, 0.002]]]], dtype=torch.float64)
     assert raphael.masks_of(attention).tolist() == [[[[1, 0], [1, 0]], [[0, 1], [1, 0]]]]
     assert torch.equal(raphael.masks_of(attention), raphael.masks_of(7 * attention))
-    assert raphael.masks_of(attention, threshold=0.5)[0, 1].sum() == 2 - 0
+    assert raphael.masks_of(attention, threshold=0.5)[0, 1].tolist() == [[0, 1], [1, 0]]
+    assert raphael.masks_of(attention, threshold=0.0).tolist() == (attention > 0).double().tolist()
     flat = raphael.masks_of(attention.flatten(2))
     assert torch.equal(flat, raphael.masks_of(attention).flatten(2))
     with pytest.raises(ValueError, match="^threshold: 1.0, expected a number in"):
@@ -143,6 +144,20 @@ def test_levels_without_an_end_are_grouped_too(name):
     assert torch.isfinite(found).all()
 
 
+def test_groups_of_endless_levels_end_a_thousandth_before():
+    path = process.named("condot").between(0.0, 1.0)
+    low, high = path.lam(0.999), path.lam(0.001)
+    expected = [low + (k + 0.5) / 3 * (high - low) for k in range(3)]
+    assert raphael.level_centres(3, path).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_rows_are_no_rows():
+    none, model = normals(4, 3)[:0], exact_model(VP)
+    made = raphael.routed([model] * 3, raphael.nearest_level(raphael.level_centres(3, VP), VP))
+    assert made(none[:, :1], torch.zeros(0, dtype=torch.float64)).shape == (0, 1)
+    assert raphael.by_time(none, torch.zeros(0, 3), EXPERTS).shape == (0, 3)
+
+
 def test_equal_experts_are_one_and_a_row_goes_to_one_expert():
     model, x = exact_model(VP), normals(30, 1)
     centres, seen = raphael.level_centres(5, VP), []
@@ -192,6 +207,12 @@ def test_bad_input_is_refused_before_anything_is_evaluated():
         sample(model, x, grid, experts=0)
     with pytest.raises(ValueError, match="^logits: 2 for 3 experts"):
         raphael.by_time(x, torch.zeros(2), EXPERTS)
+    with pytest.raises(ValueError, match="^logits: 2 for 3 experts"):
+        raphael.by_word(normals(2, 3, 4, 4), torch.ones(2, 5, 4, 4), torch.zeros(2, 5, 2), EXPERTS)
+    with pytest.raises(ValueError, match="^logits: 4 for 2 experts"):
+        raphael.routed([model] * 2, raphael.nearest_level(raphael.level_centres(4, VP), VP))(x, 0.5)
+    with pytest.raises(ValueError, match="^experts: of kinds jump, mean"):
+        raphael.routed([model, Predictor("jump", model.predict)], raphael.nearest_level(torch.zeros(2), VP))
     with pytest.raises(ValueError, match="^masks: .*expected"):
         raphael.by_word(normals(2, 3, 4, 4), torch.ones(2, 5, 4, 3), torch.zeros(2, 5, 3), EXPERTS)
     with pytest.raises(grids.BadGrid):

@@ -89,9 +89,7 @@ def masks_of(attention: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
     return (attention > threshold * largest).to(attention)
 
 
-def by_word(
-    h: Tensor, masks: Tensor, logits: Tensor, experts: Sequence[Expert], noise: Tensor | float = 0.0
-) -> Tensor:
+def by_word(h: Tensor, masks: Tensor, logits: Tensor, experts: Sequence[Expert], noise: Tensor | float = 0.0) -> Tensor:
     """(1/n_y) sum_i e_(route(y_i))(h * M_i): h [B,C,*S], masks [B,n_y,*S], logits [B,n_y,n] of the words."""
     _count(logits, experts)
     words = masks.shape[1]
@@ -118,12 +116,16 @@ def edge_loss(
 
 
 def routed(experts: Sequence[Model], gate: Callable[[Tensor], Tensor]) -> Predictor:
-    """The denoiser whose expert is chosen by t alone: gate maps t, float64 [B], to logits [B,n]."""
+    """The denoiser whose expert is chosen by t alone: gate maps t, float64 [B], to logits [B,n]. Raises ValueError."""
+    if len({expert.kind for expert in experts}) > 1:
+        raise ValueError(f"experts: of kinds {', '.join(sorted(e.kind for e in experts))}, expected one kind for all")
 
     def predict(x: Tensor, t: Time) -> Tensor:
         alone = not isinstance(t, Tensor) or t.ndim == 0
         rows = torch.as_tensor(t, dtype=torch.float64).reshape(-1)
-        choice = chosen(gate(rows))
+        logits = gate(rows)
+        _count(logits, experts)
+        choice = chosen(logits)
         if alone or rows.shape[0] == 0:
             return experts[int(choice[0]) if alone else 0](x, t)
         present = choice.unique().tolist()
