@@ -225,6 +225,58 @@ def test_variance_does_not_see_a_constant(device):
             torch.testing.assert_close(left, right, rtol=1e-8, atol=1e-9)
 
 
+# times that follow the losses
+
+
+class Counting:
+    """Times whose weights count the batches so far."""
+
+    def __call__(self, u, process):
+        return u
+
+    def fresh(self):
+        return torch.zeros(1, dtype=torch.float64)
+
+    def weighted(self, u, memory):
+        return 0.1 + 0.8 * u, (1 + memory).expand_as(u)
+
+    def remembered(self, memory, t, losses):
+        assert not losses.requires_grad and t.min() >= 0.1
+        return memory + 1
+
+
+def counting(net: nn.Module) -> fit.AdaptiveLosses:
+    def loss(model, x0, t, noise, *, process):
+        return (net(noise, t) - x0).square().sum(1)
+
+    card = Objective(id="x.x", loss=loss, minimiser="mean", path="condot", times=Counting())
+    data = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
+    return fit.data_losses(card, None, data, PLAN.batch, process=process.named("condot"))
+
+
+def test_losses_are_weighted_by_what_is_remembered():
+    net = small()
+    losses, draws = counting(net), Philox(0, PLAN.batch)
+    first, third = losses(draws), (losses(draws), losses(draws))[1]
+    assert losses.memory.item() == 3
+    torch.testing.assert_close(third, 3 * first, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("stop", [7, 39])
+def test_a_memory_belongs_to_the_state(stop):
+    """A resumed run goes on with it, a state of losses without one is refused, and so is the reverse."""
+    whole = list(fit.fit(net := small(), counting(net), PLAN, seed=0))[-1].state()
+    first = list(islice(fit.fit(net := small(), counting(net), PLAN, seed=0, every=1), stop))[-1].state()
+    assert (whole["times"].item(), first["times"].item()) == (PLAN.steps, stop)
+    again = small(seed=9)
+    assert same(list(fit.fit(again, counting(again), PLAN, seed=0, state=first))[-1].state(), whole)
+    assert first["times"].item() == stop, "the state is a copy"
+    with pytest.raises(fit.BadPlan, match="state: 1 names differ from this net's, first 'times'"):
+        trained(small(), state=first)
+    with pytest.raises(fit.BadPlan, match="state: 1 names differ from this net's, first 'times'"):
+        list(fit.fit(again, counting(again), PLAN, seed=0, state=trained(small()).state()))
+
+
 # a user's mistakes
 
 
