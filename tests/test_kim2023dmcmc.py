@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.laws.accuracy import Silence
-from reference_impls import targets
+from reference_impls import catalogue, targets
 from reference_impls.continuous import kim2023dmcmc as dmcmc
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
@@ -31,6 +31,13 @@ def scaled(law, rows, path=VE):
 
 def logits_of(law):
     return lambda y, rho: torch.stack([law.log_prob(y, 1.0, r) for r in rho.tolist()], 1)
+
+
+def logits_of_gmm(y, rho):
+    """The same of gmm-64 for all levels at once."""
+    gaps = (y[:, None] - GMM.means).flatten(2).square().sum(2)[:, None]
+    spread = (GMM.std**2 + rho**2)[:, None]
+    return (GMM.weights.log() - gaps / (2 * spread) - 32 * spread.log()).logsumexp(2)
 
 
 def places(steps):
@@ -126,13 +133,31 @@ def test_official_chain_with_argmax():
     for j in range(6):
         states.append(
             dmcmc.moved(
-                model, states[-1], 0.3, draws.at(j), 4, noise_logits=logits_of(GMM), rho=dmcmc.noise_levels(0.01, 50.0),
+                model, states[-1], 0.3, draws.at(j), 4, noise_logits=logits_of_gmm, rho=dmcmc.noise_levels(0.01, 50.0),
                 gibbs="argmax",
             )
         )  # fmt: skip
     best = dmcmc.cleanest(states)
     assert best.rho.tolist() == pytest.approx([50.0, 2.810076498749761, 0.4, 0.06], rel=1e-12)
     assert best.y.sum().item() == pytest.approx(-302.549003031197, rel=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("card", "highest", "official", "nfe"),
+    [  # the notebook from its first line to Tweedie's in float64, N = 6: starts Philox(9, 3), draws Philox(11, 3)
+        ("official", 50.0, (0.8260913242946457, 0.3061142398360103, 0.5483981217240856), 37 + 20 + 10 + 9 + 1),
+        ("official_celebahq", 348.0, (-4.671790208699058, -0.7949579854506404, 0.21837890690442321), 37 + 80 + 9 + 1),
+    ],
+)
+def test_official_numbers_of_the_whole_sampler(card, highest, official, nfe):
+    path, card = VE.between(0.01, highest), catalogue.samplers()[f"kim2023dmcmc.{card}"]
+    x, grid = highest * normals(3, 1, 8, 8, seed=9), card.grid(5, path)
+    found = card.sample(
+        targets.exact(GMM, path), x, grid, process=path, draws=Philox(11, 3), noise_logits=logits_of_gmm
+    )
+    y = found.x
+    assert (y.sum().item(), y[0, 0, 0, 0].item(), y[2, 0, 7, 7].item()) == pytest.approx(official, rel=1e-11)
+    assert found.nfe == nfe == card.nfe(grid)
 
 
 def test_one_langevin_move_by_hand():
@@ -216,7 +241,7 @@ def sampled(rows=6, grid=None, **options):
     options = {"levels": 100, "warm": 2, "burn": 1, "n_skip": 3} | options
     return dmcmc.sample(
         targets.exact(law, VE), 50 * normals(rows, 2), grid, process=VE, draws=Philox(5, rows),
-        noise_logits=logits_of(law), **options,
+        **{"noise_logits": logits_of(law)} | options,
     )  # fmt: skip
 
 
@@ -354,7 +379,10 @@ def test_classifier_loss_is_the_cross_entropy_at_the_noised_state():
         ({"integrator": "heun"}, "integrator, gibbs: 'heun'"),
         ({"gibbs": "draw"}, "'draw'"),
         ({"outputs": 0}, "outputs, levels: 0"),
-        ({"n_skip": -1}, "no other option below 0"),
+        ({"levels": 0}, "outputs, levels: 1, 0"),
+        ({"noise_logits": None}, "noise_logits: None, expected log p"),
+        *(({name: -1}, "no other option below 0") for name in ("n_skip", "warm", "burn")),
+        *(({name: -0.1}, "no other option below 0") for name in ("eta", "kick", "warm_size", "tweedie")),
     ],
 )
 def test_bad_options(options, said):

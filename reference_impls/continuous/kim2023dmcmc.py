@@ -4,7 +4,8 @@ Kim, Ye, "Denoising MCMC for Accelerating Diffusion-Based Generative Models", IC
 Official code: 1202kbs/DMCMC (no licence file; its score network is score_sde's, Apache-2.0).
 Path        y = x0 + rho e, in the code rho = sigma from .01 to 50 (CIFAR-10) or 348 (CelebA-HQ); here ve-edm, and any
             path by y = x_t/alpha_t, rho = sigma_t/alpha_t. Levels rho_k = low (high/low)^u_k, u from 1 to .001 evenly,
-            k = 0 the noisiest, high = rho(grid[0]), low that of the grid's last time with noise; all k equally likely.
+            k = 0 the noisiest, high = rho(grid[0]), low = rho(t_min) on a grid to clean data, else that of the grid's
+            end; all k equally likely.
 Loss        noise classifier: -log c(k | x0 + rho_k e), k uniform. Minimiser: p(k | y) = p_rho_k(y)/sum_j p_rho_j(y). It
             takes no time and is an aid here: noise_logits(y, rho [K]) -> [B,K], log p(k | y) up to a constant.
 Step        Chain: y from rho(grid[0]) to 0 by KAR2 in 19 intervals, y += kick z, k by Gibbs, then `warm` steps of size
@@ -26,7 +27,9 @@ Differs     The paper samples k | y; the code takes the argmax, after which leve
             levels, unstable at the small ones: the next Gibbs move lifts rho again. Successive outputs of a chain are
             correlated: with outputs = 1 (default) each sample has a chain of its own and pays for it; with more, row b
             belongs to chain b modulo the number of chains, as in the code, whose batch is its chains.
-            The eta of the published tables is not given for CIFAR-10 (.5, its burn-in's, here; .8 for CelebA-HQ).
+            The eta of the published tables is not given for CIFAR-10 (.5, its burn-in's, here; .8 for CelebA-HQ). The
+            code counts neither the chain's start nor Tweedie's step. `official` has the notebook's KAR2 and argmax
+            with CIFAR-10's chain, `official_celebahq` with CelebA-HQ's (its own levels reach 348: ve-edm[0.01,348]).
 """
 
 from __future__ import annotations
@@ -217,6 +220,8 @@ def sample(
         )
     if min(outputs, levels) < 1 or min(n_skip, warm, burn, eta, kick, warm_size, tweedie) < 0:
         raise ValueError(f"outputs, levels: {outputs}, {levels}, expected at least 1, and no other option below 0")
+    if chain and noise_logits is None:
+        raise ValueError("noise_logits: None, expected log p(k | y) with chain = True; give it, or set chain = False")
     meter, y = require(model, "mean", x.shape[0]), x / process.alpha(grids.checked(grid)[0].item())
     places, to_clean = spacing(grid, process)
     high = process.rho(grid[0].item())
@@ -244,6 +249,8 @@ def evaluations(grid: Tensor, *, chain: int = 2 * FIRST_STEPS - 1 + 20 + 10, eac
     steps, to_clean = grid.shape[0] - 1, grid[-1].item() == 0
     return float(chain + each * steps + (2 - each if to_clean else 0))
 
+
+CELEBA_HQ = dict(eta=0.8, warm=50, warm_size=1.6, burn=20, tweedie=1e-3)  # "Sampling Demo.ipynb", its N is 20
 
 JUMPS = {"gradient_reaches_the_start": "a level is drawn or chosen in between, so the end jumps as the start moves"}
 
@@ -286,6 +293,19 @@ PAPER = Paper(
             path="ve-edm",
             needs=frozenset({"noise_logits"}),
             nfe=evaluations,
+            stochastic=True,
+            symmetric=frozenset({"rotation"}),
+            variant=True,
+            known_failures=JUMPS,
+        ),
+        Sampler(
+            id="kim2023dmcmc.official_celebahq",
+            sample=partial(sample, integrator="kar2", gibbs="argmax", **CELEBA_HQ),
+            grid=grids.power_to_zero(7.0),
+            consumes="mean",
+            path="ve-edm",
+            needs=frozenset({"noise_logits"}),
+            nfe=partial(evaluations, chain=2 * FIRST_STEPS - 1 + 70 + 10),
             stochastic=True,
             symmetric=frozenset({"rotation"}),
             variant=True,
