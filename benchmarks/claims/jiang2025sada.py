@@ -1,4 +1,5 @@
-"""Claims about jiang2025sada. Margins, jobs and directions were set before running."""
+"""Claims about jiang2025sada. Margins, jobs and directions were set before running; those on evenly spread skips and on
+Adams-Bashforth's weights later than the others, and before they were run."""
 
 import math
 
@@ -6,8 +7,8 @@ from benchmarks.claims import Claim, Evidence, paired_over
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
 
-CODE, PAPER, REUSE, OFFICIAL, FLOW = (
-    f"jiang2025sada.{form}" for form in ("sada", "paper", "reuse", "official", "flow")
+CODE, PAPER, AB3, REUSE, OFFICIAL, FLOW = (
+    f"jiang2025sada.{form}" for form in ("sada", "paper", "ab3", "reuse", "official", "flow")
 )
 BASE, EULER = "lu2022dpmsolverpp.2m", "lipman2022fm.euler"
 SEEDS = range(10)
@@ -43,21 +44,31 @@ def _at_equal_cost(skipping, plain):
     return judge
 
 
+AGAINST_PLAIN = (
+    "log of (RMS error with skips)/(that of the plain solver at as many evaluations or up to 2 more), mean over 10 seeds "
+    "of n = 64"
+)
+
+
 def _of_equal_cost(sentence: str, skipping, plain, says: str, **fields) -> Claim:
     return Claim(
         key=f"jiang2025sada/{sentence}", says=says, kind="ranking", evidence="A", direction="below",
         scaled="LPIPS and PSNR against the 50-step image to the RMS error against the exact flow, 64 dimensions",
         transfer="weak",
-        estimand="log of (RMS error with skips)/(that of the plain solver at as many evaluations or up to 2 more), mean "
-        "over 10 seeds of n = 64",
         jobs=lambda: [*skipping(), *(each for steps in FEWER for each in plain(steps))],
         metrics=("flow_error",),
-        judge=lambda evidence: _at_equal_cost(skipping, plain)(evidence), **fields,
+        judge=lambda evidence: _at_equal_cost(skipping, plain)(evidence),
+        **{"estimand": AGAINST_PLAIN} | fields,
     )  # fmt: skip
 
 
 def _plain(steps: int) -> list[Job]:
     return product(BASE, steps, lower_order_final=False)
+
+
+def _evenly(steps: int) -> list[Job]:
+    """50 steps of which so many call the network, at even distances in [10, 47)."""
+    return product(PAPER, even=50 - steps)
 
 
 def _alone(method: str) -> list[Job]:
@@ -97,6 +108,20 @@ CLAIMS = (
         "At equal evaluations 50 steps with skips by the paper's weights and stride err less than fewer steps of "
         "DPM-Solver++(2M).",
         locus=LOCUS, paper_number="SD-2: 1.80x at LPIPS .094 [text]",
+    ),
+    _of_equal_cost(
+        "skips-by-adams-bashforth-s-weights-beat-fewer-steps", lambda: product(AB3), _plain,
+        "At equal evaluations 50 steps with skips by Adams-Bashforth's weights err less than fewer steps of "
+        "DPM-Solver++(2M).",
+        locus="invariant 1 and claim a of the card [derived]", paper_number="none",
+    ),
+    _of_equal_cost(
+        "the-test-beats-even-skips", lambda: product(PAPER), _evenly,
+        "At equal evaluations the skips that the test chooses err less than skips spread evenly over the same steps, "
+        "both with the paper's weights.",
+        locus="the paper's case for an adaptive test [text]; claim a of the card", paper_number="none",
+        estimand="log of (RMS error with the test)/(that with even skips at as many evaluations or up to 2 more), mean "
+        "over 10 seeds of n = 64",
     ),
     _of_equal_cost(
         "reused-noise-beats-fewer-steps", lambda: product(REUSE), _plain,
