@@ -348,7 +348,7 @@ def judged_and_reported(made: Any, settings: Any, clock: Clock) -> dict[str, Any
     findings = claims.judge(settings.store)
     clock.lap("claims")
     if any(settings.watcher.counts.values()):
-        replaced(settings.store.folder / "stages.json", json.dumps(clock.seconds, indent=1) + "\n")
+        replaced(settings.store.folder / "stages.json", json.dumps(clock.seconds, indent=1).encode() + b"\n")
     written = written_report(made, settings.store, findings, settings.again)
     clock.lap("report")
     outcomes: dict[str, int] = {}
@@ -371,11 +371,11 @@ def written_report(made: Any, store: Any, findings: Any, again: bool) -> Path:
     return pages.build(store, plan=made, findings=findings, current=counts, again=again)
 
 
-def replaced(path: Path, text: str) -> None:
+def replaced(path: Path, content: bytes) -> None:
     """Write a file at once: a reader sees the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
+    draft.write_bytes(content)
     os.replace(draft, path)
 
 
@@ -415,8 +415,11 @@ def report(
 def keep(suite: SuiteName, store: StoreFolder = None, as_json: AsJson = False) -> None:
     """Write a suite's current records under results/reference/, one file without samples, to be committed.
 
-    Those of a suite with claims stand beside every store and answer the ledger; others have a folder of their own.
+    Those of a suite with claims stand beside every store and answer the ledger, as text; those of others are packed,
+    each in a folder of its own.
     """
+    import lzma
+
     from benchmarks import records, score
     from benchmarks.jobs import UsageError
     from benchmarks.tables.cells import counting
@@ -433,9 +436,13 @@ def keep(suite: SuiteName, store: StoreFolder = None, as_json: AsJson = False) -
     found = sorted(counting(known.records(), counts), key=lambda record: record.key)
     if not found:
         raise UsageError(f"store: {known.folder} has no current record of {suite}; `trilemma bench {suite}` makes them")
-    folder = records.REFERENCE if made.claims else records.REFERENCE / made.suite
-    path = folder / "records" / f"{made.suite}.jsonl"
-    replaced(path, "".join(record.model_dump_json(exclude_defaults=True) + "\n" for record in found))
+    lines = "".join(record.model_dump_json(exclude_defaults=True) + "\n" for record in found).encode()
+    if made.claims:
+        path = records.REFERENCE / "records" / f"{made.suite}.jsonl"
+        replaced(path, lines)
+    else:
+        path = records.REFERENCE / made.suite / "records" / f"{made.suite}.jsonl.xz"
+        replaced(path, lzma.compress(lines))
     lacking = len(asked) - len({record.job.id for record in found if record.score is None} & asked)
     row = {"file": str(path), "records": len(found), "bytes": path.stat().st_size, "jobs without a record": lacking}
     emit(row) if as_json else show([row], "kept")

@@ -366,10 +366,11 @@ def start_of(
     job: Job, card: Any, target: Any, process: Any, grid: Tensor, rows: range, draws: Philox, like: Tensor,
     aids: Mapping[str, Any],
 ) -> Tensor:  # fmt: skip
-    """State at grid[0] of the samples `rows`. Unit normals carry the tag "start" in both cases, so that all methods of a seed share them.
+    """State at grid[0] of the samples `rows`, whole shards.
 
-    An exact start of a method that is given labels is a draw from the marginal of each row's class. A shared one is
-    that of the first sample of each row's shard; a batch has whole shards.
+    Unit normals carry the tag "start" in all cases, so that all methods of a seed share them. An exact start of a
+    method that is given labels is a draw from the marginal of each row's class. A shared one is that of the first
+    sample of each row's shard.
     """
     if job.start in ("exact", "shared"):
         law = target.given(aids["condition"]) if "condition" in aids else target

@@ -1,6 +1,7 @@
 """What came out: one schema for every record, and the store that never loses one.
 
 A store is a folder: ``records/*.jsonl``, one file per writing process and one line per record, and ``artefacts/``.
+Records that are kept for good may be packed, ``records/*.jsonl.xz``.
 An artefact lies on the disk under its digest before the line that names it is written; a line is written by one call,
 flushed and fsynced. So after a kill at any moment a line names only files that are there, and what is lost is at most
 one line, which is torn and ignored.
@@ -9,6 +10,7 @@ one line, which is torn and ignored.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -113,6 +115,11 @@ class Record(_Frozen):
         return *self.key, self.answer
 
 
+def record_files(folder: Path) -> list[Path]:
+    """The files of a store's records, plain and packed, in the order in which they are read."""
+    return sorted([*folder.glob("records/*.jsonl"), *folder.glob("records/*.jsonl.xz")])
+
+
 def score_id(job: Job, score: Score) -> str:
     return digest({"job": job.id, "score": score.model_dump()})
 
@@ -147,13 +154,17 @@ class Store:
         if self._records is None:
             self._records = {}
             for folder in (self.folder, *self.beside):
-                for path in sorted(folder.glob("records/*.jsonl")):
+                for path in record_files(folder):
                     for record in self._lines(path):
                         self._take(record, folder)
         return self._records
 
     def _lines(self, path: Path) -> Iterable[Record]:
-        lines = path.read_bytes().split(b"\n")
+        try:
+            lines = (lzma.decompress if path.suffix == ".xz" else bytes)(path.read_bytes()).split(b"\n")
+        except lzma.LZMAError as error:
+            self._problems.append(f"{path.name}: cannot be unpacked ({error}), ignored")
+            return
         for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn, or nothing
             try:
                 yield Record.model_validate_json(line)

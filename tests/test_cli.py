@@ -124,6 +124,26 @@ def test_from_a_run_to_its_scores(tiny, tmp_path, capsys):
     assert code == 0 and json.loads(out)["done"] == {} and json.loads(out)["jobs"] == {"ok": 4}
 
 
+def test_what_is_kept_is_read_again_packed_or_plain(tiny, tmp_path, capsys, monkeypatch):
+    """The same records with and without claims: text beside every store, or packed in a folder of the suite's own."""
+    monkeypatch.setattr(records, "REFERENCE", tmp_path / "reference")
+    store = ["--store", str(tmp_path / "store"), "--json"]
+    code, _, err = said(capsys, "keep", tiny, *store)
+    assert code == 2 and err.count("\n") == 1 and "has no current record of" in err
+    for command in ("run", "score"):
+        assert said(capsys, command, tiny, *store, "--workers", "1")[0] == 0
+    made = {record.identity for record in records.Store(tmp_path / "store").records()}
+    code, out, _ = said(capsys, "keep", tiny, *store)
+    row = json.loads(out)
+    assert code == 0 and row["records"] == len(made) == 7 and row["jobs without a record"] == 0
+    assert row["file"].endswith("reference/tiny/records/tiny.jsonl.xz")
+    assert {record.identity for record in records.Store(tmp_path / "reference" / "tiny").records()} == made
+    (tmp_path / "tiny.toml").write_text('claims = ["C"]\n' + TINY)
+    code, out, _ = said(capsys, "keep", tiny, *store)
+    assert code == 0 and json.loads(out)["file"].endswith("reference/records/tiny.jsonl")
+    assert {record.identity for record in records.Store(tmp_path / "reference").records()} == made
+
+
 def test_failed_rows_are_told_and_leave_the_exit_code_0(tiny, tmp_path, capsys, monkeypatch):
     from benchmarks import run
 

@@ -1,7 +1,9 @@
 """Records and the store: nothing written is lost, nothing torn is read, and what counts is decided by rule."""
 
 import json
+import lzma
 import os
+import re
 
 import pytest
 import torch
@@ -32,6 +34,16 @@ def record(status="ok", nfe=4.0, made_of=None, question=None, **changes):
 
 def lines_of(folder):
     return [path.read_bytes() for path in sorted(folder.glob("records/*.jsonl"))]
+
+
+def test_packed_records_are_read_and_a_torn_pack_is_named(tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    (folder / "kept.jsonl.xz").write_bytes(lzma.compress(record().model_dump_json().encode() + b"\n"))
+    assert [each.identity for each in Store(tmp_path).records()] == [record().identity]
+    (folder / "kept.jsonl.xz").write_bytes(b"torn")
+    store = Store(tmp_path)
+    assert store.records() == [] and re.match(r"kept.jsonl.xz: cannot be unpacked \(.*\), ignored", store.problems[0])
 
 
 def test_a_record_survives_json_exactly():

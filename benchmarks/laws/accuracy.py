@@ -99,7 +99,7 @@ def relative_variance_error(card: Sampler, process: Any, grid: Tensor, variance:
 
 
 def observed_weak_order(card: Sampler, process: Any, most: int = 2048) -> tuple[float | None, list[float]]:
-    """The first slope of the variance error that is within 0.1 of the one before, steps doubled from 128; and the errors."""
+    """Slope of the variance error, the first within 0.1 of the one before, steps doubled from 128; and the errors."""
     errors, steps, slopes = [], 128, []
     while steps <= most:
         grid = grids.uniform_lam(steps, process)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.digests import ROOT, digest
-from benchmarks.records import REFERENCE
+from benchmarks.records import REFERENCE, record_files
 from benchmarks.report.ledger import Finding
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def inputs_digest(
     if plan is not None:
         total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
         if plan.shelf:
-            total["shelf"] = [_bytes_digest(path) for path in sorted((REFERENCE / SHELF).glob("records/*.jsonl"))]
-    total["records"] = sorted(_bytes_digest(path) for folder in folders for path in folder.glob("records/*.jsonl"))
+            total["shelf"] = [_bytes_digest(path) for path in record_files(REFERENCE / SHELF)]
+    total["records"] = sorted(_bytes_digest(path) for folder in folders for path in record_files(folder))
     total |= {"code": code_digest(root), "store": [folder.name for folder in folders[:1]]}
     return digest(total)
 
