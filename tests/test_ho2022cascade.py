@@ -15,7 +15,7 @@ from reference_impls import targets
 from reference_impls.core import fit, grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Conditional, Noised, Predictor, Shared, WrongKind
+from reference_impls.core.types import Conditional, Noised, Predictor, Run, Shared, WrongKind
 from reference_impls.systems import ho2022cascade as paper
 
 F64 = dict(dtype=torch.float64)
@@ -172,11 +172,13 @@ def test_steps_are_the_codes_posterior():
 
 
 def test_indices_are_the_codes():
-    """The first of smart50 by running its respacing; every name gives as many steps as its groups add up to."""
+    """By running its respacing: the first of smart50, for every name the sums of the indices and of their squares."""
     assert paper.indices_of(paper.GROUPS["smart50"])[:12] == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99, 100, 120]
-    assert {name: len(paper.indices_of(groups)) for name, groups in paper.GROUPS.items()} == {
-        "fast27": 27, "smart27": 27, "smart50": 50, "smart100": 100, "smart185": 185, "super27": 27,
-        "super40": 40, "super100": 100,
+    found = {name: paper.indices_of(groups) for name, groups in paper.GROUPS.items()}
+    assert {name: (len(kept), sum(kept), sum(i * i for i in kept)) for name, kept in found.items()} == {
+        "fast27": (27, 8687, 4482173), "smart27": (27, 13426, 10064954), "smart50": (50, 24976, 18705112),
+        "smart100": (100, 70152, 55393502), "smart185": (185, 130152, 101325044), "super27": (27, 20190, 17385220),
+        "super40": (40, 27880, 22852496), "super100": (100, 66750, 52324102),
     }  # fmt: skip
     grid = paper.spread_indices(5, CHAIN)
     assert [round(1000 * t) for t in grid.tolist()] == [1000, 750, 501, 251, 1, 0]  # 499.5 to even
@@ -188,6 +190,7 @@ def test_thresholds_are_each_samples_own(ceiling):
     x = torch.tensor([[0.2, -0.5, 0.1, 0.4, -0.9], [0.0, 1.1, 0.0, 0.0, 0.0], [0.2, -2.5, 1.2, 0.4, -0.9]], **F64)
     found = paper.thresholded(x, 0.95, ceiling)
     assert torch.equal(found[0], x[0])
+    torch.testing.assert_close(paper.thresholded(x, 1.0, 9.0)[2], x[2] / 2.5, rtol=0, atol=1e-14)
     scale = [1.0, min(ceiling, 0.8 * 1.1), min(ceiling, 2.24)]
     for b in (1, 2):
         q = max(1.0, scale[b])
@@ -375,6 +378,21 @@ def test_a_cascade_hands_each_end_to_the_next_stage():
     assert torch.equal(runs[1].x, alone.x)
     assert paper.cost_of(runs) == 2 * 16 / 64 + 2
     assert paper.cost_of(runs[:1]) == 2
+
+
+def test_a_stage_begins_at_the_noise_of_its_own_process():
+    draws, like = Philox(1, 2), torch.empty(2, **F64)
+    stage = paper.Stage(
+        lambda model, x, grid, *, process, draws: Run(x, 0.0), None, None, processes.named("ve-edm"), (3,)
+    )
+    (found,) = paper.cascade([stage], like, draws=draws)
+    assert torch.equal(found.x, 80 * draws.at(0).normal("start", like.new_empty(2, 3)))
+
+
+def test_training_times_are_the_knots_alike():
+    u = (torch.arange(1000, **F64) + 0.5) / 1000
+    assert (1000 * paper.chain_times(u, CHAIN)).round().tolist() == list(range(1, 1001))
+    assert paper.chain_times(torch.tensor([0.0, 1.0], **F64), CHAIN).tolist() == pytest.approx([0.001, 1.0])
 
 
 def test_both_parametrisations_give_one_mean_for_one_answer():
