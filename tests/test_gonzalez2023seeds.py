@@ -337,6 +337,52 @@ def test_official_edm_is_the_code(form):
         assert run(grid, **options).flatten().tolist() != pytest.approx(CODED_EDM[form], rel=1e-3)
 
 
+def test_discrete_noise_is_the_code_s_thresholded_normal():
+    """seeds_lib/noise/brownian.py: 2 [z > 1/2] - 1, which has mean 2 p - 1 and variance 4 p (1-p), p = P(z > 1/2)."""
+    grid = torch.tensor([0.8, 0.4], dtype=torch.float64)
+    options = dict(prediction="data", order=3)
+    plain = run(grid, draws=Silence(), **options)
+
+    class Signs(Fixed):
+        values = {"stage1": 1.0, "stage2": -1.0, "step": 1.0}  # noqa: RUF012
+
+    class Values(Fixed):
+        values = {"stage1": 0.6, "stage2": 0.4, "step": 9.0}  # noqa: RUF012
+
+    torch.testing.assert_close(
+        run(grid, draws=Values(), noise_type="discrete", **options), run(grid, draws=Signs(), **options), rtol=0, atol=0
+    )
+    row = seeds.plan(grid, VP, prediction="data", order=1)
+    many = torch.zeros(100_000, 1, dtype=torch.float64)
+    start = predicted(VP, "data", many[:1], 0.8).item() * row.pull.item()
+    z = (
+        run(grid, x=many, draws=Philox(3, len(many)), prediction="data", order=1, noise_type="discrete") - start
+    ) / row.noise.item()
+    p = 0.5 * math.erfc(0.5 / math.sqrt(2))
+    assert set(z.round(decimals=9).flatten().tolist()) == {-1.0, 1.0}
+    assert z.mean().item() == pytest.approx(2 * p - 1, abs=5 * math.sqrt(4 * p * (1 - p) / len(many)))
+    assert z.var().item() == pytest.approx(4 * p * (1 - p), abs=0.02)
+    assert (2 * p - 1, 4 * p * (1 - p)) == pytest.approx((-0.38, 0.85), abs=0.005)
+    assert not torch.equal(plain, run(grid, draws=Values(), noise_type="discrete", **options))
+
+
+def test_defaults_are_those_of_the_code():
+    """Noise prediction, order 3, butcher a, the usual c2, eta 1, Gaussian noise; sd .5 of EDM."""
+    grid = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
+    stated = dict(
+        prediction="noise", order=3, butcher="a", c2=1 / 3, eta=1.0, official=False, landing="mean", sigma_data=0.5
+    )
+    for found, whole in zip(seeds.plan(grid, VP), seeds.plan(grid, VP, **stated), strict=True):
+        assert torch.equal(found, whole)
+    assert torch.equal(run(grid), run(grid, **stated, noise_type="gaussian"))
+    to_zero = torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
+    assert torch.equal(run(to_zero, VE), run(to_zero, VE, **stated))
+    assert not torch.equal(run(to_zero, VE), run(to_zero, VE, **stated | {"landing": "skip"}))
+    edm = dict(path=VE, prediction="edm")
+    assert torch.equal(run(grid, **edm), run(grid, **edm, sigma_data=0.5))
+    assert not torch.equal(run(grid, **edm), run(grid, **edm, sigma_data=0.6))
+
+
 # ---- the last interval, refusals ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("id", ["data3", "noise3", "edm3", "erk3"])
 @pytest.mark.parametrize("steps", [1, 4])
@@ -374,6 +420,11 @@ def test_an_interval_to_zero_takes_the_mean_or_nothing(id, steps):
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         seeds.plan(torch.tensor([0.9, 0.1], dtype=torch.float64), VP, **options)
+
+
+def test_refuses_noise_that_nobody_offers():
+    with pytest.raises(ValueError, match="noise_type: 'standard', expected 'gaussian' or 'discrete'"):
+        run(torch.tensor([0.9, 0.1], dtype=torch.float64), noise_type="standard")
 
 
 def test_refuses_a_start_without_signal_before_it_evaluates():

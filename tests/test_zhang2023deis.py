@@ -305,6 +305,21 @@ def test_heun_in_rho_is_heun_of_the_ve_path():
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_defaults_are_those_of_the_code():
+    """tAB of degree 3 with exact integrals, iPNDM of order 4, rhoRK with kutta3."""
+    grid, x = grids.uniform_lam(6, VP), starts(VP, 0.9)
+    for sample, plan, stated in (
+        (deis.sample, deis.plan, {"degree": 3, "variable": "t", "quadrature": "exact"}),
+        (deis.sample_ipndm, deis.ipndm_plan, {"order": 4}),
+        (deis.sample_rk, deis.stages_plan, {"tableau": "kutta3"}),
+    ):
+        for found, whole in zip(plan(grid, VP), plan(grid, VP, **stated), strict=True):
+            assert torch.equal(found, whole)
+        common = dict(process=VP, draws=Silence())
+        found, whole = (sample(exact_model(VP), x, grid, **common, **each).x for each in ({}, stated))
+        assert torch.equal(found, whole)
+
+
 # ---- grids, ends and refusals ------------------------------------------------------------------------------------
 def test_time_grids_are_the_published_ones():
     """get_rev_ts of th_deis/sde.py at commit a30709f in float64: vp-linear from 1 to 1e-3 (the code's inverse of rho

@@ -315,13 +315,18 @@ PAPER = Paper(
     licence="none stated",
     samplers=(
         _adams("tab3", ("rotation",), sample, reduces=(Reduction({"degree": 0}, DDIM),), known_failures=NO_WINDOW),
+        _adams("tab2", ("rotation",), partial(sample, degree=2), variant=True),
+        _adams("tab1", ("rotation",), partial(sample, degree=1), variant=True),
         _adams(
             "rhoab3", BOTH, partial(sample, variable="rho"), reduces=(Reduction({"degree": 0}, DDIM),),
             known_failures=NO_WINDOW,
         ),
+        _adams("rhoab2", BOTH, partial(sample, variable="rho", degree=2), variant=True),
+        _adams("rhoab1", BOTH, partial(sample, variable="rho", degree=1), variant=True),
         _adams("ipndm", BOTH, sample_ipndm, reduces=(Reduction({"order": 1}, DDIM),)),
         _rk("kutta3", 3.0, reduces=(Reduction({"tableau": "euler"}, DDIM),)),
         _rk("heun2", 2.0, variant=True),
+        *(_rk(tableau, 3.0, variant=True) for tableau in ("ral3", "heun3", "vdh3", "ssp3")),
         _rk("rk4", 4.0, variant=True),
     ),
 )  # fmt: skip
