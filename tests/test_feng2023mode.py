@@ -8,6 +8,7 @@ from torch import nn
 
 from benchmarks.laws.accuracy import Silence
 from benchmarks.laws.conduct import exact_model
+from reference_impls import nets
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, require
@@ -64,6 +65,11 @@ def test_equal_experts_are_one_bitwise():
     assert torch.equal(made(x, same), model(x, same))
 
 
+def test_no_rows_are_no_rows():
+    made = mode.mixture([exact_model(VP)] * 3, mode.uniform_edges(3, VP))
+    assert made(normals(4, 1)[:0], torch.zeros(0, dtype=torch.float64)).shape == (0, 1)
+
+
 @pytest.mark.parametrize("experts", [2, 7])
 def test_a_row_goes_to_its_own_expert_and_to_no_other(experts):
     """NFE is 1 an evaluation whatever n is, also where rows have times of their own."""
@@ -108,6 +114,76 @@ def test_more_experts_of_the_same_size_come_nearer():
     exact = sample(model, x, grid, experts=1)
     errors = [(sample(model, x, grid, experts=n, frozen=True) - exact).square().mean().sqrt() for n in (4, 16, 64, 256)]
     assert all(fine < coarse / 2 for coarse, fine in zip(errors, errors[1:], strict=False)), errors
+
+
+def test_ten_experts_are_the_default():
+    """The published number [recall]; nine or eleven frozen ones answer otherwise, and so do banks of networks."""
+    grid, x, model = grids.uniform_lam(9, VP), normals(5, 1), exact_model(VP)
+    found = [sample(model, x, grid, frozen=True, **options) for options in ({}, *({"experts": n} for n in (9, 10, 11)))]
+    assert [torch.equal(found[0], other) for other in found[1:]] == [False, True, False]
+    asked = []
+    mode.from_eps(lambda x, u, which: asked.append(which) or x, process=CHAIN)(normals(20, 1), torch.arange(1, 21) / 20)
+    assert asked == list(range(10))
+
+
+# memory across edges
+
+
+def two_m(model, x, grid, experts, *, frozen, restart):
+    """DPM-Solver++(2M) written out: the slope in lam through the mean before, unless another expert gave that."""
+    bounds = torch.linspace(VP.t_min, VP.t_max, experts + 1, dtype=torch.float64).tolist()
+    before = block_before = lam_before = None
+    for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+        block = sum(t > edge for edge in bounds[1:-1])
+        mean = model(x, (bounds[block] + bounds[block + 1]) / 2 if frozen else t)
+        h, slope = VP.lam(s) - VP.lam(t), 0.0
+        if before is not None and not (restart and block != block_before):
+            slope = (mean - before) / (VP.lam(t) - lam_before)
+        x = VP.sigma(s) / VP.sigma(t) * x + VP.alpha(s) * (1 - math.exp(-h)) * (mean + slope * h / 2)
+        before, block_before, lam_before = mean, block, VP.lam(t)
+    return x
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_2m_remembers_the_expert_before_unless_it_restarts(frozen, restart):
+    grid, x, model = torch.tensor([1.0, 0.8, 0.55, 0.5, 0.3, 0.2], dtype=torch.float64), normals(9, 1), exact_model(VP)
+    options = dict(experts=4, frozen=frozen, restart=restart)
+    found = sample(model, x, grid, order=2, **options)
+    torch.testing.assert_close(found, two_m(model, x, grid, **options), rtol=1e-12, atol=1e-12)
+    other = sample(model, x, grid, order=2, **options | {"restart": not restart})
+    assert (found - other).abs().max() > 1e-4
+    assert torch.equal(sample(model, x, grid, **options), sample(model, x, grid, order=1, **options))
+
+
+def aligned(n: int, experts: int) -> torch.Tensor:
+    """n steps in each block, even in lam: a grid that has the edges to the bit."""
+    edges = mode.uniform_edges(experts, VP).flip(0)
+    lam = VP.lam(edges)
+    share = torch.arange(1, n, dtype=torch.float64) / n
+    inside = [VP.time_of_logsnr(lam[k] + share * (lam[k + 1] - lam[k])) for k in range(experts)]
+    return torch.cat([*(part for k in range(experts) for part in (edges[k : k + 1], inside[k])), edges[-1:]])
+
+
+def test_hard_edges_cost_a_solver_with_memory_its_order():
+    """The card's artefact, in a mixture with jumps: halving h halves the error of 2M, with a restart it quarters it.
+
+    Expert k of 4 has the mean (1 + k/2) tanh(x + t): smooth inside its block, with a jump at each edge. The error is
+    that of a step against 2,048 steps a block of the restarted method.
+    """
+    edges = mode.uniform_edges(4, VP)
+
+    def jumping(x, t):
+        return (1 + int(mode.block_of(torch.tensor(t, dtype=torch.float64), edges)) / 2) * torch.tanh(x + t)
+
+    model, x = Predictor("mean", jumping), normals(16, 1)
+    exact = sample(model, x, aligned(2048, 4), experts=4, order=2, restart=True)
+    for restart, low, high in ((False, 1.7, 2.3), (True, 3.4, 4.6)):
+        errors = [
+            (sample(model, x, aligned(n, 4), experts=4, order=2, restart=restart) - exact).square().mean().sqrt()
+            for n in (32, 64, 128)
+        ]
+        assert all(low < a / b < high for a, b in zip(errors, errors[1:], strict=False)), (restart, errors)
 
 
 # training
@@ -161,6 +237,43 @@ def test_the_loss_is_the_squared_error_of_the_noise():
     torch.testing.assert_close(mode.loss(model, x0, t, noise, process=CHAIN), expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_bank_of_networks_is_joined_as_the_noise_of_each_block():
+    """bank(x, t - 1/1000, which): the chain's index in thousands; the answer is the noise, of its block's network."""
+    asked, x = [], normals(8, 1)
+    t = torch.tensor([0.05, 0.2, 0.25, 0.251, 0.5, 0.74, 0.76, 1.0], dtype=torch.float64)
+
+    def bank(x, embedding, which):
+        asked.append((which, embedding.tolist()))
+        return torch.full_like(x, 0.1 * (which + 1))
+
+    found = mode.from_eps(bank, process=CHAIN, experts=4)(x, t)
+    expert = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3], dtype=torch.float64)
+    eps = 0.1 * (expert[:, None] + 1)
+    torch.testing.assert_close(
+        CHAIN.alpha(t)[:, None] * found + CHAIN.sigma(t)[:, None] * eps, x, rtol=1e-12, atol=1e-12
+    )
+    assert [which for which, _ in asked] == [0, 1, 2, 3]
+    assert sum((seen for _, seen in asked), []) == pytest.approx((t - 0.001).tolist(), abs=1e-15)
+    asked.clear()
+    one = mode.from_eps(bank, process=CHAIN, experts=4)(x, 0.6)
+    torch.testing.assert_close(CHAIN.alpha(0.6) * one + CHAIN.sigma(0.6) * 0.3, x, rtol=1e-12, atol=1e-12)
+    assert asked == [(2, pytest.approx([0.599] * 8, abs=1e-15))]
+
+
+def test_n_experts_have_n_times_the_weights_and_one_is_active():
+    """Invariant 3, on the recipes' networks: parameters grow with n, those that an evaluation touches do not."""
+    one = nets.parameters_of(nets.build("bank", seed=0, experts=1, dim=64))
+    for n in (2, 4):
+        bank = nets.build("bank", seed=0, experts=n, dim=64)
+        assert nets.parameters_of(bank) == n * one
+        model = mode.from_eps(bank, process=CHAIN, experts=n)
+        weights = list(bank.named_parameters())
+        out = model(normals(2, 64).reshape(2, 1, 8, 8).float(), 0.3).square().sum()
+        found = torch.autograd.grad(out, [w for _, w in weights], allow_unused=True)
+        touched = {name.split(".")[1] for (name, _), g in zip(weights, found, strict=True) if g is not None}
+        assert touched == {str(int(0.3 * n))}
+
+
 # refusals
 
 
@@ -170,6 +283,8 @@ def test_bad_input_is_refused_before_anything_is_evaluated():
     for experts in (0, -1, 2.5):
         with pytest.raises(ValueError, match="^experts: .*expected an integer >= 1"):
             sample(model, x, grid, experts=experts)
+    with pytest.raises(ValueError, match="^order: 3, expected 1 .ddim. or 2 .2m."):
+        sample(model, x, grid, order=3)
     with pytest.raises(ValueError, match="^edges: .*expected 3 rising times for 2 experts"):
         mode.mixture([model, model], torch.tensor([0.0, 0.5, 0.5], dtype=torch.float64))
     with pytest.raises(ValueError, match="^edges: .*expected 3 rising times for 2 experts"):

@@ -19,6 +19,7 @@ OPTIONS = {
     "classifier": {},
     "gated": {"width": 8, "down": [1, 1], "up": [1, 1]},
     "gated_pair": {"width": 8, "down": [1], "up": [2]},
+    "bank": {"experts": 2, "dim": 64},
 }
 NOISED = [kind for kind in OPTIONS if kind != "classifier"]
 
@@ -46,6 +47,8 @@ def stirred(kind: str, device: torch.device) -> nn.Module:
 
 def outputs(net: nn.Module, kind: str, rows=slice(None), device="cpu") -> torch.Tensor:
     x = inputs(kind)[rows].to(device)
+    if kind == "bank":
+        return torch.stack([net(x, levels()[rows].to(device), which=k) for k in range(2)], dim=1)
     return net(x) if kind == "classifier" else net(x, levels()[rows].to(device))
 
 
@@ -130,6 +133,16 @@ def test_low_precision_stays_inside_the_network(kind, device):
     assert low.dtype == torch.float32
     assert exact.dtype == torch.float64
     assert (low - exact).square().mean().sqrt() < 0.05 * exact.square().mean().sqrt()
+
+
+def test_a_bank_asks_the_network_that_is_named_and_they_differ(device):
+    bank, x = stirred("bank", device), inputs("bank").to(device)
+    for k, expert in enumerate(bank.experts):
+        assert torch.equal(bank(x, 0.3, which=k), expert(x.flatten(1), 0.3).reshape(x.shape))
+    assert torch.equal(bank(x, 0.3), bank(x, 0.3, which=0))
+    assert (bank(x, 0.3, which=1) - bank(x, 0.3)).abs().max() > 1e-3
+    first = nets.build("bank", seed=0, **OPTIONS["bank"]).experts
+    assert not torch.equal(first[0].enter.weight, first[1].enter.weight)
 
 
 def test_fourier_features_are_what_they_say():
@@ -223,5 +236,7 @@ def test_a_gated_network_takes_any_size_and_fills_below_and_right():
 
 
 def test_an_unknown_kind_is_named_with_those_there_are():
-    with pytest.raises(KeyError, match="net: 'resnet' is not known; expected one of classifier, gated, gated_pair, "):
+    with pytest.raises(
+        KeyError, match="net: 'resnet' is not known; expected one of bank, classifier, gated, gated_pair, "
+    ):
         nets.build("resnet", seed=0)

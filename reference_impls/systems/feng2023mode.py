@@ -7,27 +7,33 @@ Path        x_t = alpha_t x0 + sigma_t eps on a chain of 1,000 steps; block k of
             here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Any path.
 Loss        |e_k(x_t) - eps|^2 with k the block of t. With t uniform it is the sum of the blocks' own losses, each times
             its share of the times, and an expert's gradient comes from its block alone: without shared weights, joint
-            training is independent training.
-Step        D(x, t) = D_k(x, t) in any sampler; as a card here in DDIM, with h = lam_s - lam_t:
-            x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D.
+            training is independent training, in which an expert sees 1/n of the data.
+Step        D(x, t) = D_k(x, t) in any sampler; as cards here in DDIM and 2M, with h = lam_s - lam_t:
+            ddim  x_s = (sigma_s/sigma_t) x_t - alpha_s expm1(-h) D;
+            2m    the same of D + (D - D_before) h/(2 h_before); memory: D_before, which at an edge is another expert's:
+                  the jump then counts as a slope; with `restart` the first step of each block is DDIM's.
 Cost        NFE = steps; active parameters are those of one expert whatever n is, all parameters n times that.
+            Orders 1 and 2, of experts that agree at their edges. Where they jump, 2m is of order 1 unless it restarts
+            on a grid that has the edges.
 Exact when  equal experts are the single denoiser bitwise; exact experts give the samples of the exact denoiser; the
             order of the experts means nothing if the table is permuted with them. Point masses: any step.
 Differs     The number of experts (10) and the linear chain are [recall]. The text-conditional network, its knowledge-
             enhanced attention and losses are out of reach here. `frozen` is a labelled stand-in for experts of little
             capacity, where the model has no defects of its own: expert k does not see t, it answers as the model does
-            in the middle of its block. What more blocks buy, and what a jump at their edges costs, shows in it.
+            in the middle of its block. What more blocks buy, and what a jump at their edges costs, shows in it. 2m is
+            no sampler of the paper: a solver that remembers meets the edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from reference_impls.core import grids
+from reference_impls.core import convert, grids
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
@@ -99,32 +105,55 @@ def _middles(edges: Tensor) -> list[float]:
 
 class Plan(NamedTuple):
     t: Tensor
-    keep: Tensor  # x_s = keep x_t + pull D
+    keep: Tensor  # x_s = keep x_t + pull (D + slope (D - D_before))
     pull: Tensor
+    slope: Tensor
 
 
-def plan(grid: Tensor, process: Process) -> Plan:
-    """Coefficients of DDIM's step in lam."""
+def plan(grid: Tensor, process: Process, *, edges: Tensor, order: int = 1, restart: bool = False) -> Plan:
+    """Coefficients of the step in lam; restart: no slope where the expert, a block of `edges`, changed."""
+    if order not in (1, 2):
+        raise ValueError(f"order: {order!r}, expected 1 (ddim) or 2 (2m)")
     t, s = grids.checked(grid)[:-1], grid[1:]
     h = process.lam(s) - process.lam(t)
-    return Plan(t, process.sigma(s) / process.sigma(t), -process.alpha(s) * torch.expm1(-h))
+    slope = torch.zeros_like(h)
+    if order == 2:
+        blocks = block_of(t, edges)
+        kept = h[1:].isfinite() & ((blocks[1:] == blocks[:-1]) | (not restart))
+        slope[1:] = torch.where(kept, h[1:] / h[:-1] / 2, 0.0)
+    return Plan(t, process.sigma(s) / process.sigma(t), -process.alpha(s) * torch.expm1(-h), slope)
 
 
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, experts: int = EXPERTS,
-    frozen: bool = False,
+    frozen: bool = False, order: int = 1, restart: bool = False,
 ) -> Run:  # fmt: skip
-    """DDIM with `experts` blocks of equal length over the process's times. x [B,*D].
+    """DDIM (order 1) or 2M (order 2) with `experts` blocks of equal length over the process's times. x [B,*D].
 
-    frozen: no expert sees t (see frozen_experts); otherwise each is the model itself on its block.
+    frozen: no expert sees t (see frozen_experts); otherwise each is the model itself on its block. restart: 2M forgets
+    the mean of another expert. Raises ValueError, BadGrid.
     """
     edges = uniform_edges(experts, process)
 
     def step(x: Tensor, row: Plan, memory: Any, *, model: Model, draws: Draws) -> tuple[Tensor, Any]:
-        made = memory or mixture(frozen_experts(model, edges) if frozen else [model] * experts, edges)
-        return torch.mul(x, row.keep).add_(made(x, row.t), alpha=row.pull), made
+        made, before = memory or (mixture(frozen_experts(model, edges) if frozen else [model] * experts, edges), None)
+        mean = made(x, row.t)
+        x_s = torch.mul(x, row.keep).add_(mean, alpha=row.pull * (1 + row.slope))
+        return (x_s.add_(before, alpha=-row.pull * row.slope) if row.slope else x_s), (made, mean)
 
-    return drive(plan(grid, process), step, model, x, draws=draws)
+    return drive(plan(grid, process, edges=edges, order=order, restart=restart), step, model, x, draws=draws)
+
+
+def from_eps(bank: Callable[..., Tensor], *, process: Process, experts: int = EXPERTS) -> Predictor:
+    """A bank of networks of the noise, bank(x, t - 1/1000, which) -> [B,*D], as the mixture over equal blocks."""
+
+    def expert(x: Tensor, t: Time, which: int) -> Tensor:
+        rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
+        raw = bank(x, (rows - 1 / TRAINED).to(x.device, x.dtype), which=which).to(x.dtype)
+        return convert.mean_of_eps(x, raw, expand(process.alpha(rows), x), expand(process.sigma(rows), x))
+
+    edges = uniform_edges(experts, process)
+    return mixture([Predictor("mean", partial(expert, which=k)) for k in range(experts)], edges)
 
 
 def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
@@ -176,6 +205,22 @@ PAPER = Paper(
             reduces=(Reduction({}, "song2020ddim.ddim"), Reduction({"experts": 1}, "song2020ddim.ddim")),
             variant=True,
         ),
+        Sampler(
+            id="feng2023mode.2m",
+            sample=partial(sample, order=2),
+            grid=grids.uniform_lam,
+            consumes="mean",
+            path="vp-linear",
+            nfe=evaluations,
+            order=2.0,
+            exact_on=frozenset({"delta"}),
+            symmetric=frozenset({"rotation", "paths"}),
+            reduces=(
+                Reduction({}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}),
+                Reduction({"order": 1}, "song2020ddim.ddim"),
+            ),
+            variant=True,
+        ),
     ),
     objectives=(
         Objective(
@@ -187,4 +232,5 @@ PAPER = Paper(
         ),
     ),
     transforms=(Transform(id="feng2023mode.mixture", apply=mixture, identity_at={"experts": 1}),),
+    parametrisations={"eps": from_eps},
 )
