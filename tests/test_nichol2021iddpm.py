@@ -411,6 +411,15 @@ def test_levels_have_mass_one(mean, log_deviation, decoder, levels):
     torch.testing.assert_close((-nats).exp(), (-same).exp(), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_far_levels_keep_their_digits(side):
+    """6.6 deviations above or below the mean, by erfc; as a difference of numbers near 1 it would lose ten digits."""
+    mean, x0 = torch.tensor([[0.3]], dtype=torch.float64), torch.tensor([[0.3 + side * 0.066]], dtype=torch.float64)
+    near, far = (math.erfc(z / math.sqrt(2)) / 2 for z in (6.6 - 1 / 2.55, 6.6 + 1 / 2.55))
+    nats = iddpm.level_nats(x0, mean, torch.full_like(x0, 2 * math.log(0.01)), 256, iddpm.CDFS["phi"])
+    assert (-nats).exp().item() == pytest.approx(near - far, rel=1e-10)
+
+
 @pytest.mark.parametrize("steps", [7, 1000])
 def test_bound_at_share_zero_is_that_of_the_small_variance(steps):
     """Two files, two derivations, the same draws; share 1 differs in the first knot alone, where its end is beta_1."""
