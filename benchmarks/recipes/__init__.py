@@ -3,7 +3,8 @@
 task        what a loss is made of: labels | data | labelled | tokens | paths | restore (keys of TASKS)
 data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for restore that
             of an inverse problem, whose prior's atoms are trained on, each beside a fresh picture of it
-objective   id in the catalogue; parametrisation  <paper>.<name> that turns the raw net into a Model
+objective   id in the catalogue, for data also one whose times follow its losses (core.fit.Adaptive);
+parametrisation  <paper>.<name> that turns the raw net into a Model
 process     by name, on `interval` = [t_min, t_max] if given; of tokens over so many `letters`
 grid, steps of the simulated paths, for paths
 [net]       kind (a module of reference_impls/nets) and its options
