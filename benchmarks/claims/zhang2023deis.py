@@ -67,6 +67,22 @@ CLAIMS = (
         scaled=G3_IMAGES + "; FID to the RMS error against the exact flow",
         estimand=RATIO.format("iPNDM", "kutta3"),
     ),
+    *(
+        _compared(
+            f"{name}-beats-runge-kutta-of-order-{order}-at-{evaluations}-evaluations", ours, theirs,
+            says=f"With {evaluations} evaluations {title} is better than rhoRK of order {order}.",
+            locus="claim a of the card (added after the other claims had been run)",
+            kind="ranking", direction="below",
+            paper_number=f"G3: {number} of {rule} [derived]",
+            scaled=G3_IMAGES + "; FID to the RMS error against the exact flow",
+            estimand=RATIO.format(title, rule),
+        )
+        for name, title, order, rule, evaluations, number, ours, theirs in (
+            ("rhoab2", "rhoAB-2", 3, "kutta3", 6, ".578", lambda: ve(RHOAB, 6, degree=2), lambda: ve(KUTTA, 2)),
+            ("ipndm", "iPNDM", 3, "kutta3", 12, ".226", lambda: ve(IPNDM, 12), lambda: ve(KUTTA, 4)),
+            ("ipndm", "iPNDM", 4, "rk4", 12, ".591", lambda: ve(IPNDM, 12), lambda: ve(RK4, 3)),
+        )
+    ),
     _compared(
         "rhoab2-beats-runge-kutta-of-order-3-at-12-evaluations",
         lambda: ve(RHOAB, 12, degree=2), lambda: ve(KUTTA, 4),
