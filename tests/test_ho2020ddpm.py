@@ -512,6 +512,22 @@ def test_matched_variance_is_that_of_the_exact_kernel():
         assert (run.nfe, run.vjps) == (times.shape[0] - 1, 1) == (card.nfe(times), card.vjps(times))
 
 
+def test_matched_variance_probes_with_signs_of_its_own():
+    """A Jacobian with entries off the diagonal: z^T J z for signs z that the step's noise does not share, by hand."""
+    jacobian = torch.tensor([[0.5, 0.3], [0.3, 0.4]], dtype=torch.float64)
+    x, draws = torch.tensor([[0.3, -1.0], [1.5, 0.1], [-0.2, 0.6]], dtype=torch.float64), Philox(3, 3)
+    grid = torch.tensor([0.6, 0.3], dtype=torch.float64)
+    found = ddpm.sample_matched(Predictor("mean", lambda y, t: y @ jacobian), x, grid, process=CHAIN, draws=draws).x
+    row = ddpm.posterior(grid[:1], grid[1:], CHAIN)
+    signs = draws.at(0).normal("signs", x).sign()
+    slope = (signs @ jacobian * signs).mean(1, keepdim=True)
+    deviation = (row.small + row.c_mean**2 * CHAIN.sigma(0.6) ** 2 / CHAIN.alpha(0.6) * slope).sqrt()
+    noise = draws.at(0).normal("step", x)
+    assert (signs.prod(1) != noise.sign().prod(1)).any()  # else their products say nothing of the tag
+    expected = row.c_mean * (x @ jacobian) + row.c_x * x + deviation * noise
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
 def test_matched_variance_follows_a_graph():
     """A pullback keeps the graph of a state that carries one, and none otherwise; a constant has slope 0."""
     x = torch.tensor([[0.5]], dtype=torch.float64)
