@@ -6,27 +6,30 @@ Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at
             t > 0, counted from the cleanest, are the code's grid index j = 0 .. L; its 200 levels are (5j + 1)/1000.
             The image x is at level 0 (it carries that level's noise); a last time 0 is clean data, only decoded to.
 Loss        none of its own: the denoiser of any paper.
-Step        Encode, j = 0 .. L-1: for j > 0 clip x to +-(alpha_j + c sigma_j); DDIM from t_j up to t_{j+1}.
+Step        Encode, j = 0 .. L-1: for j > stop clip x to +-(alpha_j + c sigma_j); DDIM from t_j up to t_{j+1}.
             Correct the latent j = L: K rounds, each N // K times x + e s + sqrt(2 e) z, s = (alpha D - x)/sigma^2, and
             once x + e s; then e is multiplied by .8. e = epsilon 100^((n-1-j)/(n-1)) of n levels.
             Decode: DDIM from t_L down to t_0, and on to clean data if the grid ends there.                    [alg. 1]
             DDIM from u to w, either way: (sigma_w/sigma_u) (x - alpha_u D) + alpha_w D.
-Cost        NFE = 2 L + K (N // K) + K, one more if the grid ends at 0. Stochastic by the correction only.
+Cost        NFE = 2 L + K (N // K) + K for each corrected latent, one more if the grid ends at 0. Stochastic by the
+            correction only.
 Exact when  no correction and no clipping: a point mass comes back exactly on any grid, the round trip of Gaussian data
             is first order, the latent tends to the exact flow's. The correction's stationary variance on Gaussian data,
             v the marginal's, is v/(1 - e/(2v)), stable for e < 2v. |x0| <= 1: a pixel of x_t is clipped with
-            probability at most 2 Phi(-c). c = inf is no clipping; clipping twice is clipping once.
+            probability at most 2 Phi(-c). c = inf is no clipping; clipping twice is clipping once. What comes back is
+            what the denoiser knows: not an image off the atoms whose exact denoiser is asked.
 Differs     The code clips at the alpha-bar of the grid index j where it should take that of the level's index in the
-            chain, 5 j: far too tight below the middle (`bound_at_index`; j = 50 of 200: 1.280 for 1.898); edits of
-            digits stay a little nearer to their guides with it. With clipping on it decodes from the top of the grid,
-            whatever latent is corrected (`deepest`). Its decoding goes on at index 0, whose "previous" is index 1: the
-            result is one level too noisy (`climb`). Algorithm 1 as printed has a minus before the score, its equation 1
-            and the code a plus (`printed_sign`). The last update of a round uses the raw network output where all
-            others threshold D; a round of one step evaluates and does not move. The image gets .01 noise twice in the
-            notebook (`renoise`), once in the trainer, unscaled by alpha: our start puts it at level 0. The notebook
-            corrects two latents (`corrected`) in 250 steps, the text has 200 and 300; thresholding (`threshold`) is on
-            in both; clipping is on in the trainer, off in the notebook. Options that are the code's are off by default.
-            Of four samples the paper keeps the nearest to the clean image: an oracle, not done here.
+            chain, 5 j: far too tight below the middle (`bound_at_index`; j = 50 of 200: 1.280 for 1.898). With clipping
+            on it decodes from the top of the grid, whatever latent is corrected (`deepest`). Its decoding goes on at
+            index 0, whose "previous" is index 1: the result is one level too noisy (`climb`). Algorithm 1 as printed
+            has a minus before the score, its equation 1 and the code a plus (`printed_sign`). The last update of a
+            round uses the raw network output where all others threshold D; a round of one step evaluates and does not
+            move. The image gets .01 noise twice in the notebook (`renoise`), once in the trainer, unscaled by alpha:
+            our start puts it at level 0. The notebook corrects two latents (`corrected`) in 250 steps, the text has 200
+            and 300; thresholding (`threshold`) is on in both; clipping is on in the trainer, off in the notebook.
+            Options that are the code's are off by default. Its switches that clip while correcting or decoding, or
+            scale epsilon by 1/sigma, are off in both: not here. Of four samples the paper keeps the nearest to the
+            clean image: an oracle, not done here.
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ def corrections(count: int, corrected: int, deepest: int, shallowest: int) -> li
 
 
 def plan(
-    grid: Tensor, process: Process, *, confidence: float, bound_at_index: bool, climb: bool, threshold: bool,
+    grid: Tensor, process: Process, *, confidence: float, stop: int, bound_at_index: bool, climb: bool, threshold: bool,
     corrected: int, deepest: int, shallowest: int, of: int, epsilon: float, rounds: int, **correction: Any,
 ) -> Plan:  # fmt: skip
     """Every row of encoding, correcting and decoding; options as in `sample`. Raises ValueError, BadGrid."""
@@ -118,16 +121,16 @@ def plan(
         raise grids.BadGrid(f"grid: its lowest level {lowest_first[0].item():g} has sigma = 0, expected noise or t = 0")
     if climb and count < 2:
         raise grids.BadGrid("grid: one level with noise, expected two: climb goes from the lowest to the one above it")
-    if rounds < 1 or correction["steps"] < 0 or epsilon < 0 or not confidence >= 0:
+    if rounds < 1 or correction["steps"] < 0 or epsilon < 0 or not confidence >= 0 or stop < 0:
         raise ValueError(
-            f"rounds, steps, epsilon, confidence: {rounds!r}, {correction['steps']!r}, {epsilon!r}, {confidence!r}, "
-            "expected at least 1, 0, 0, 0"
+            f"rounds, steps, epsilon, confidence, stop: {rounds!r}, {correction['steps']!r}, {epsilon!r}, "
+            f"{confidence!r}, {stop!r}, expected at least 1, 0, 0, 0, 0"
         )
     if of and of < count:
         raise ValueError(f"of: {of!r}, expected 0 or the number of levels of a grid whose lowest {count} these are")
     places = (torch.arange(count, dtype=torch.float64) + 1) / TRAINED if bound_at_index else lowest_first
     bound = confidence_bound(places, process, confidence)
-    bound[0] = math.inf  # the image itself is not clipped: stop_clipping_at = 0
+    bound[: stop + 1] = math.inf  # with stop = 0 the image itself is not clipped
     parts = [ddim(lowest_first[:-1], lowest_first[1:], process, bound=bound[:-1], threshold=threshold)]
     at, whole = corrections(count, corrected, deepest, shallowest), max(1, (of or count) - 1)
     for j in range(count - 1, -1, -1):
@@ -175,6 +178,7 @@ def sample(
     shallowest: int = 20,
     of: int = 0,
     confidence: float = 1.7,
+    stop: int = 0,
     bound_at_index: bool = False,
     threshold: bool = False,
     climb: bool = False,
@@ -186,13 +190,14 @@ def sample(
     guide: not looked at, x is the image. steps N 200, rounds K 4, shrink .8, confidence c 1.7: the paper's text;
     epsilon 1.15e-5: the notebook. closing: the noise-free update of a round. corrected, shallowest: how many latents
     are corrected and where the lowest of them is, spread up to index `deepest` (0: the top). of: levels of the whole
-    grid of which this is the lower part (0: it is whole), for the scale of epsilon. bound_at_index, threshold, climb,
-    printed_sign, renoise (the image's second noise): see Differs. Raises ValueError, BadGrid.
+    grid of which this is the lower part (0: it is whole), for the scale of epsilon. stop: up to this index nothing is
+    clipped; 0 in the trainer. bound_at_index, threshold, climb, printed_sign, renoise (the image's second noise): see
+    Differs. Raises ValueError, BadGrid.
     """
     rows = plan(
-        grid, process, confidence=confidence, bound_at_index=bound_at_index, climb=climb, threshold=threshold,
-        corrected=corrected, deepest=deepest, shallowest=shallowest, of=of, epsilon=epsilon, rounds=rounds,
-        steps=steps, shrink=shrink, closing=closing, printed_sign=printed_sign,
+        grid, process, confidence=confidence, stop=stop, bound_at_index=bound_at_index, climb=climb,
+        threshold=threshold, corrected=corrected, deepest=deepest, shallowest=shallowest, of=of, epsilon=epsilon,
+        rounds=rounds, steps=steps, shrink=shrink, closing=closing, printed_sign=printed_sign,
     )  # fmt: skip
     if renoise > 0:
         x = x.add(draws.normal("again", x), alpha=renoise)
