@@ -6,6 +6,11 @@ must be kept. `labels` (or None) says what class each guide shows, `truth` (or N
 and for methods that take a condition, never for those that take the guide alone. All is drawn from Philox, keyed by
 the guide's place.
 
+The exact denoiser of the 897 digits is no network: a held-out digit lies .29 (RMS over pixels) from the nearest of
+them, where the noise it predicts at sigma = .01 is 29. Inversion along the flow does not bring such a guide back, on
+the pixels to be kept of "digits-patched" it leaves .6 from 200 levels, a network trained on the same digits .02. What
+inversion keeps is asked with networks, therefore; methods that noise their guide may be asked with either.
+
 Noised to (alpha, sigma) and brought back to data, a guide g on the prior N(mu, C) ends, along the eigenvectors of C
 with variance c and v = alpha^2 c + sigma^2, with the law N(m, s^2):
     by the flow                  m = mu + sqrt(c / v) alpha (g - mu),     s^2 = c sigma^2 / v
