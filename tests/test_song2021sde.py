@@ -646,9 +646,9 @@ def never(x, t):
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),
         (VP, {"corrections": 0}, "snr, corrections: 0.16, 0"),
         (SUBVP, {"shipped": True, "corrector": "langevin"}, "'langevin' raises on sub-VP in the code, expected 'none'"),
-        (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "'ancestral_large' is not the code's on sub-VP"),
-        (VE, {"shipped": True, "predictor": "ancestral_large"}, "'ancestral_large' is not the code's on VE"),
-        (VP, {"shipped": True, "predictor": "ancestral_small"}, "'ancestral_small' is not the code's on VP"),
+        (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "the code's on sub-VP, expected one that"),
+        (VE, {"shipped": True, "predictor": "ancestral_large"}, "on VE, expected ancestral_small, or shipped=False"),
+        (VP, {"shipped": True, "predictor": "ancestral_small"}, "on VP, expected ancestral_large, or shipped=False"),
         (
             process.named("condot").between(0.1, 0.9),
             {"shipped": True},

@@ -122,7 +122,7 @@ CLAIMS = (
         says="At equal cost a corrector after each predictor step is better than twice the predictor steps, on VE.",
         scaled="images to a one-dimensional mixture with an exact denoiser, 2,000 evaluations to 100; FID to the "
         "Kolmogorov-Smirnov distance; norms are means over batches of 400, as in the code: per sample their ratio has no "
-        "variance in one dimension",
+        "finite variance in one dimension",
         transfer="weak",
         estimand="KS(50 + 50) - KS(100 predictor steps), share, mean over 10 seeds of n = 4,000",
         jobs=lambda: [*pc(), *twice_the_steps()],

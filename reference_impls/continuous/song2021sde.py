@@ -5,17 +5,18 @@ Equations", ICLR 2021, arXiv:2011.13456. Official code: yang-song/score_sde_pyto
 Path        dx = f x dt + g dw with f = alpha'/alpha, g^2 = 2 sigma (sigma' - f sigma): VP (vp-linear), sub-VP (subvp),
             VE (ve-geo), and any other path with alpha, sigma > 0. The paper's t is ours; its chains have beta_i =
             beta(t_i)/N with t_i = i/(N-1), i < N, and sigma_i = sigma(t_i).                       [eq. 5, 9, 11, 29]
-Loss        |sigma_t s + z|^2, or g^2 |s + z/sigma_t|^2 (likelihood weighting), the mean over dimensions or half the
-            sum; t uniform on [1e-5, 1].                                                                      [eq. 7]
-Step        With s = (alpha_t D - x)/sigma_t^2, a = alpha_t/alpha_s, b = sigma_t^2 - a^2 sigma_s^2, dt = t - s:
-            Euler-Maruyama     x_s = (1 - f dt) x + g^2 dt s + g sqrt(dt) z                           [eq. 6, app. D]
-            reverse diffusion  x_s = (2 - a) x + b s + sqrt(b) z                                      [app. E; eq. 46]
-            ancestral          x_s = (x + b s)/a + sqrt(v) z, v = b (VP) or b sigma_s^2/sigma_t^2 (VE);
+Loss        |sigma_t score + z|^2, or g^2 |score + z/sigma_t|^2 (likelihood weighting), the mean over dimensions or half
+            the sum; t uniform on [1e-5, 1].                                                                  [eq. 7]
+Step        With score = (alpha_t D - x)/sigma_t^2, a = alpha_t/alpha_s, b = sigma_t^2 - a^2 sigma_s^2, dt = t - s:
+            Euler-Maruyama     x_s = (1 - f dt) x + g^2 dt score + g sqrt(dt) z                       [eq. 6, app. D]
+            reverse diffusion  x_s = (2 - a) x + b score + sqrt(b) z                                  [app. E; eq. 46]
+            ancestral          x_s = (x + b score)/a + sqrt(v) z, v = b (VP) or b sigma_s^2/sigma_t^2 (VE);
                                v = 0 where sigma_s = 0, so that it ends on D                          [eq. 4, 47]
-            Langevin           x <- x + d s + sqrt(2 d) z at t, before the predictor, d = 2 (a r |z|/|s|)^2 [alg. 4, 5]
+            Langevin           x <- x + d score + sqrt(2 d) z at t, before the predictor,
+                               d = 2 (a r |z|/|score|)^2                                              [alg. 4, 5]
             flow = True halves the score's factor and drops the noise. denoise: the last predictor's mean. Known pixels
-            become alpha y + sigma z before and after the predictor; guided() adds grad log p(y|x_t) to s.    [sec. 5]
-            Probability flow: dx/dt = u = f x - g^2 s/2 by Dormand-Prince, a step size for each row.        [sec. 4.3]
+            become alpha y + sigma z before and after the predictor; guided() adds grad log p(y|x_t) to the score.
+            Probability flow: dx/dt = u = f x - g^2 score/2 by Dormand-Prince, a step size for each row. [sec. 4.3, 5]
             log p(x_0) = log prior(x_T) + int div u dt, div exact or v^T (du/dx) v with one v.               [eq. 39]
 Cost        NFE = steps (M + 1) with M corrections; flow: as the solver needs. Predictors: weak order 1; with flow,
             order 1. The corrector's bias does not vanish with the steps: on variance v it settles at v/(1 - d/(2v)).
@@ -25,8 +26,8 @@ Exact when  ancestral: N(0, I) data on VP with v = b, point masses with the othe
 Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 intervals, but each of the N updates is as
             long as 1/N (our grid adds the end 0), so that they overshoot the span; beta_i and sigma_i have i =
             floor(t (N-1)), which is a neighbour of the nearest i (nearest = True). VP needs N > 20, there beta_N < 1.
-            Its |z| and |s| are means over the batch (langevin_batch), so that a sample depends on its batch; the paper
-            has this for large batches [recall]. Per row, |z|/|s| does not vary in one dimension.
+            Its |z| and |score| are means over the batch (langevin_batch), so that a sample depends on its batch; the
+            paper has this for large batches [recall]. Row by row, |z|/|score| has no finite variance in one dimension.
             The paper's algorithms correct after the predictor, at s [recall]; the code, followed, before it, at t.
             The code raises for Euler-Maruyama with probability_flow, for correctors on sub-VP (no .alphas) and for
             ancestral steps on it: refused where shipped.
@@ -127,7 +128,7 @@ PREDICTORS: dict[str, Callable[[Interval], Kernel]] = {
     "ancestral_small": lambda i: Kernel(1 / i.a, i.b / i.a, i.left * i.b.sqrt()),
     "none": lambda i: Kernel(torch.ones_like(i.dt), torch.zeros_like(i.dt), torch.zeros_like(i.dt)),
 }
-CODE_S_ANCESTRAL = {"VP": "ancestral_large", "VE": "ancestral_small"}
+SHIPPED_ANCESTRAL = {"VP": "ancestral_large", "VE": "ancestral_small"}
 
 
 def lengths(rows: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ def lengths(rows: Tensor) -> Tensor:
     return rows.flatten(1).norm(dim=1).reshape(-1, *[1] * (rows.ndim - 1))
 
 
-CORRECTORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {  # |z|/|s| of (z, s, sigma_t)
+CORRECTORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {  # |z|/|score| of (z, score, sigma_t)
     "langevin": lambda z, score, sigma: lengths(z) / lengths(score),
     "langevin_batch": lambda z, score, sigma: lengths(z).mean() / lengths(score).mean(),
     # annealed Langevin dynamics: what the others are on average where x is noise alone
@@ -158,8 +159,8 @@ def refuse(predictor: str, corrector: str, flow: bool, kind: str, b: Tensor) -> 
         raise ValueError(f"flow: True with {predictor!r}, which has none or raises in the code; use another")
     if kind == "sub-VP" and corrector != "none":
         raise ValueError(f"corrector: {corrector!r} raises on sub-VP in the code, expected 'none', or shipped=False")
-    if kind and ancestral and predictor != CODE_S_ANCESTRAL.get(kind):
-        raise ValueError(f"predictor: {predictor!r} is not the code's on {kind}, which has {CODE_S_ANCESTRAL}")
+    if kind and ancestral and predictor != (own := SHIPPED_ANCESTRAL.get(kind, "one that is not ancestral")):
+        raise ValueError(f"predictor: {predictor!r} is not the code's on {kind}, expected {own}, or shipped=False")
     chained = predictor not in ("euler_maruyama", "none") or corrector != "none"
     if kind == "VP" and chained and not (b < 1).all():
         raise grids.BadGrid(f"steps: {len(b)}, too few for the code's beta(t)/steps < 1; more, or shipped=False")
@@ -309,7 +310,7 @@ def start_with_known(
 def guided(
     model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process, scale: float = 1.0
 ) -> Predictor:
-    """The model of p(x_t|y): its score is s + scale grad log p(y|x_t), so its mean D + scale sigma^2/alpha of that.
+    """The model of p(x_t|y): its score has scale grad log p(y|x_t) more, so its mean sigma^2/alpha times that.
 
     gradient: (x [B,*D], t) -> [B,*D], of a classifier or of any known law of y given x_t. Not where alpha = 0.
     """
@@ -386,7 +387,7 @@ def loss(
     model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
     reduce_mean: bool = True,
 ) -> Tensor:  # fmt: skip
-    """Denoising score matching, [B]: sigma s + z = alpha (D - x0)/sigma, squared; times g^2/sigma^2 for likelihood.
+    """Denoising score matching, [B]: sigma score + z = alpha (D - x0)/sigma, squared; times g^2/sigma^2 for likelihood.
 
     reduce_mean: over the dimensions (VP and sub-VP configurations), else half the sum (VE).
     """
@@ -412,12 +413,12 @@ def _labelled(net: Callable[[Tensor, Tensor], Tensor], process: Process, label: 
 
 
 def noise_net(net: Callable[[Tensor, Tensor], Tensor], *, process: Process) -> Predictor:
-    """s = -net(x, 999 t)/sigma_t, for VP and sub-VP: the net predicts eps. net: (x [B,*D], [B]) -> [B,*D]."""
+    """score = -net(x, 999 t)/sigma_t, for VP and sub-VP: the net predicts eps. net: (x [B,*D], [B]) -> [B,*D]."""
     return _labelled(net, process, lambda t: 999 * t, convert.mean_of_eps)
 
 
 def score_net(net: Callable[[Tensor, Tensor], Tensor], *, process: Process) -> Predictor:
-    """s = net(x, sigma_t), for VE. net: (x [B,*D], [B]) -> [B,*D]."""
+    """score = net(x, sigma_t), for VE. net: (x [B,*D], [B]) -> [B,*D]."""
     return _labelled(net, process, process.sigma, convert.mean_of_score)
 
 
