@@ -22,7 +22,8 @@ VE = process.named("ve-edm")
 SAMPLERS = {
     id.partition(".")[2]: card for id, card in catalogue.samplers().items() if id.startswith("lu2022dpmsolver.")
 }
-FIXED = [name for name in SAMPLERS if not name.startswith("adaptive")]
+DOWN = [name for name in SAMPLERS if not name.startswith("encoder")]
+FIXED = [name for name in DOWN if not name.startswith("adaptive")]
 G3 = targets.named("g3")
 go = partial(dict, process=VP, draws=Silence())
 
@@ -183,6 +184,8 @@ def test_fast_spends_what_the_paper_says():
     lists = {10: [3, 3, 3, 1], 11: [3, 3, 3, 2], 12: [3, 3, 3, 2, 1], 15: [3, 3, 3, 3, 2, 1], 1: [1], 2: [2], 3: [2, 1]}
     assert {steps: dpm.fast_orders(steps) for steps in lists} == lists
     assert dpm.fast_orders(7, 2) == [2, 2, 2, 1] and dpm.fast_orders(4, 1) == [1] * 4
+    halves = VP.lam(dpm.fast_lam(3, VP, 2))  # orders 2 and 1
+    assert ((halves - halves[0]) / (halves[-1] - halves[0])).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=1e-12)
     shares = [0, 1 / 9, 2 / 9, 1 / 3, 1 / 2, 2 / 3, 1]  # 6 evaluations: orders 3, 2, 1
     lam = VP.lam(dpm.fast_lam(6, VP))
     torch.testing.assert_close(
@@ -362,12 +365,79 @@ def test_pure_noise_without_signal_is_refused(name):
         SAMPLERS[name].sample(Predictor("mean", never), torch.ones(1, 1), grid, process=path, draws=Silence())
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", DOWN)
 def test_nothing_to_denoise_is_refused(name):
     path, grid = process.named("vp-linear"), torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
     with pytest.raises(grids.BadGrid, match="ends at clean data"):
         options = dict(process=path, draws=Silence(), denoise_to_zero=True)
         SAMPLERS[name].sample(Predictor("mean", never), torch.ones(1, 1), grid, **options)
+
+
+# ---- upwards, and chains -----------------------------------------------------------------------------------------
+UPWARD = [(1, "dpm", 0), (2, "dpm", 0), (2, "taylor", 1), (3, "dpm", 1), (3, "taylor", 2)]
+
+
+@pytest.mark.parametrize(("order", "form", "highest"), UPWARD)
+def test_the_encoder_is_exact_on_polynomials(order, form, highest):
+    """Invariant 5: the same steps with their ends exchanged, so that T2 holds upwards."""
+    grid, x = grids.uniform_t(4, VP), torch.tensor([[0.8]], dtype=torch.float64)
+    for degree in range(highest + 2):
+        found = dpm.encode(polynomial(degree), x, grid, **go(), order=order, form=form).x.item()
+        end, size = exact_end(0.8, 0.05, 0.9, degree)
+        assert (abs(found - end) <= 1e-10 * size) is (degree <= highest)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_encoding_and_decoding_a_point_mass_is_the_identity(memory):
+    """Invariant 5, for every order: e is constant along the flow of a point mass."""
+    grid, x = grids.uniform_t(5, VP), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    point = Predictor("mean", lambda y, t: torch.full_like(y, 0.7))
+    for order in (1, 2, 3):
+        up = dpm.encode(point, x, grid, **go(), order=order, memory=memory)
+        down = (dpm.sample_multistep if memory else dpm.sample)(point, up.x, grid, **go(), order=order)
+        torch.testing.assert_close(down.x, x, rtol=1e-9, atol=1e-9)
+        assert up.nfe == down.nfe == 5 * (1 if memory else order)
+
+
+# DPM_Solver.inverse of dpm_solver_pytorch.py at commit 52bc3fb, float64: exact noise prediction of G3, vp-linear
+# from .001 to 1, four steps even in lam, from (.3, -1.1)
+UP_AS_CODED = {
+    "encoder2": (-0.1995487043279016, -0.5642461768630556),
+    "encoder3": (-0.20637276130416066, -0.7501477413937286),
+    "encoder_2m": (-0.13184383883175482, -0.77727785325847),
+}
+
+
+@pytest.mark.parametrize("name", UP_AS_CODED)
+def test_the_encoder_is_the_official_inverse(name):
+    path, x = process.named("vp-linear"), torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+    run = SAMPLERS[name].sample(exact_model(path), x, grids.uniform_lam(4, path), process=path, draws=Silence())
+    assert run.x.flatten().tolist() == pytest.approx(UP_AS_CODED[name], rel=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name.startswith("encoder")])
+def test_clean_data_cannot_be_encoded(name):
+    path, grid = process.named("vp-linear"), torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
+    with pytest.raises(grids.BadGrid, match="ends at clean data"):
+        SAMPLERS[name].sample(Predictor("mean", never), torch.ones(1, 1), grid, process=path, draws=Silence())
+
+
+def test_a_chain_begins_where_the_code_begins_it():
+    """The clip at -5.1 drops the noisiest four levels of the cosine chain and none of the linear one; the ends are
+    those of dpm_solver_pytorch.py at commit 52bc3fb, float64: 2M, 8 steps even in lam, from (.3, -1.1)."""
+    x, card = torch.tensor([[0.3], [-1.1]], dtype=torch.float64), SAMPLERS["2m_clipped"]
+    for name, first, ends in (
+        ("discrete-cosine", 0.996, (0.4948011084753554, -1.1723767348480207)),
+        ("discrete-linear", 1.0, (0.49311513031665777, -1.20401574438213)),
+    ):
+        chain = process.named(name)
+        grid = card.grid(8, chain)
+        assert grid[[0, -1]].tolist() == [first, 0.001]
+        assert chain.lam(first) >= -5.1 and (first == 1 or chain.lam(first + 1e-3) < -5.1)
+        run = card.sample(exact_model(chain), x, grid, process=chain, draws=Silence())
+        assert run.x.flatten().tolist() == pytest.approx(ends, rel=1e-11)
+    inside = dpm.clipped_lam(2, process.named("discrete-cosine").between(0.1, 0.5))
+    assert inside[[0, -1]].tolist() == [0.5, 0.1]
 
 
 @given(st.floats(0.1, 0.9), st.floats(0.1, 0.9))

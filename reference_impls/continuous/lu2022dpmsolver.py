@@ -3,7 +3,8 @@
 Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10
 Steps", NeurIPS 2022, arXiv:2206.00927. Official code: LuChengTHU/dpm-solver (MIT).
 Path        x_t = alpha_t x0 + sigma_t eps, vp-linear, lam = log(alpha/sigma); the paper steps s -> t, we step t -> s.
-            Any path with alpha > 0: at alpha = 0 the noise prediction says nothing of x0, and that is refused.
+            Down to t = 1e-3; beyond 15 evaluations the code recommends 1e-4. Any path with alpha > 0: at alpha = 0 the
+            noise prediction says nothing of x0, and that is refused. A chain of T levels has its knots at i/T.
 Loss        none: training free.
 Step        x_s = (alpha_s/alpha_t) x_t - alpha_s int exp(-l) e_l dl over lam_t..lam_s, e = (x - alpha D)/sigma; with
             h = lam_s - lam_t and f_k(r) = -sigma_r q h phi_k(q h), r the end of a stage, q its share of h:
@@ -17,6 +18,7 @@ Step        x_s = (alpha_s/alpha_t) x_t - alpha_s int exp(-l) e_l dl over lam_t.
             fast   orders 3, .., 3 and a tail that spends exactly NFE evaluations                  [appendix; recall]
             12, 23 adaptive pairs: E = rms((high - low)/max(atol, rtol max(|low|, |low before|))); accepted if
                    E <= 1; h becomes .9 h E^(-1/p).                                               [appendix; recall]
+            encode the same steps from s up to t, h < 0.
             An interval that ends at clean data has order 1 and lands on D.
 Cost        NFE = order x steps (singlestep), steps (2M, 3M, fast), metered (adaptive); one less for each stage that an
             interval to clean data leaves out; denoise_to_zero adds one. Orders as named; "fast" has order 3 where
@@ -28,12 +30,16 @@ Differs     3M: the code leaves out the factor 2 of its second difference and is
             steps than the order: here the start-up is cut short. Adaptive: the code takes the largest E of the batch,
             so that a sample depends on its neighbours (`shared`); here every sample has its own steps, as in the paper,
             unless asked. The code stops within 1e-5 of t_end and may then stop short of it; here the last step ends
-            on it, and the first is no longer than the whole. It rounds E^(-1/p) to float32; not followed. Its log-SNR
-            of discrete models is clipped at -5.1; here the grid says where to start.
+            on it, and the first is no longer than the whole. It rounds E^(-1/p) to float32; not followed. Upwards
+            its adaptive control steps .05 down and then tries the whole way at once, for ever if that is rejected: not
+            offered. It begins a chain at the last knot with lam >= -5.1 (`clipped_lam`), then stretches its times over
+            the T' knots that are left and labels knot i with 1000 (i - 1)/T' instead of i - 1 (up to 4 off on a cosine
+            chain of 1000): here times stay those of the chain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -48,6 +54,7 @@ from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler, expand, require
 
 FINAL_BELOW = 10  # lower_order_final acts below this many steps [code]
+CLIP = -5.1  # half log-SNR below which a chain is not begun [code]
 Form = Literal["dpm", "taylor"]
 
 
@@ -58,9 +65,7 @@ def required(order: int, form: str, process: Process, grid: Tensor, orders: tupl
     if form not in ("dpm", "taylor"):
         raise ValueError(f"form: {form!r}, expected 'dpm' (the default of paper and code) or 'taylor'")
     if process.alpha(grids.checked(grid)[0].item()) <= 0:
-        raise grids.BadGrid(
-            f"grid: starts at {grid[0]:g}, where alpha = 0 on {process.name} and e says nothing of x0; use alpha > 0"
-        )
+        raise grids.BadGrid(f"grid: starts at {grid[0]:g}, where alpha = 0 on {process.name}; start at alpha > 0")
 
 
 class Level(NamedTuple):
@@ -166,7 +171,6 @@ def singlestep_plan(
     inner: str = "lam",
 ) -> Stages:  # fmt: skip
     """One step of `order` for every interval, with inner points at shares r1 < r2 of it; 0: 1/order and 2/order."""
-    required(order, form, process, grid)
     r1, r2 = r1 or 1 / order, r2 or 2 / order
     if order > 1 and not (0 < r1 < 1 and (order == 2 or r1 < r2 < 1)):
         raise ValueError(f"r1, r2: {r1!r}, {r2!r}, expected 0 < r1 < r2 < 1 (r1 < 1 alone at order 2)")
@@ -204,22 +208,22 @@ def sample(
     r1: float = 0.0, r2: float = 0.0, inner: str = "lam", denoise_to_zero: bool = False,
 ) -> Run:  # fmt: skip
     """Singlestep DPM-Solver of one order, the code's singlestep_fixed. x [B,*D]. Defaults: algorithm 1, r1 = 1/2."""
+    required(order, form, process, grid)
     rows = singlestep_plan(grid, process, order=order, form=form, r1=r1, r2=r2, inner=inner)
     return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero)
 
 
 def fast_orders(evaluations: int, order: int = 3) -> list[int]:
     """Orders of the steps that spend exactly these evaluations (DPM-Solver-fast; the code's "singlestep")."""
-    if order < 3:
-        return [order] * (evaluations // order) + [1] * (evaluations % order)
-    threes, rest = divmod(evaluations, 3)
-    return [3] * (threes - 1) + [2, 1] if rest == 0 and threes else [3] * threes + [rest] * (rest > 0)
+    whole, rest = divmod(evaluations, order)
+    if order == 3 and whole and not rest:
+        return [3] * (whole - 1) + [2, 1]
+    return [order] * whole + [rest] * (rest > 0)
 
 
 def fast_plan(grid: Tensor, process: Process, *, order: int = 3, form: Form = "dpm") -> Stages:
     """Steps over the points of the grid, one for each evaluation: a step of order p spans p intervals and evaluates at
     their starts. An interval to clean data is a step of its own."""
-    required(order, form, process, grid)
     clean = int(grid[-1] == 0)
     orders = fast_orders(grid.shape[0] - 1 - clean, order) + [1] * clean
     ends, order_of = [sum(orders[: i + 1]) for i in range(len(orders))], torch.tensor(orders, dtype=torch.float64)
@@ -233,18 +237,18 @@ def sample_fast(
     denoise_to_zero: bool = False,
 ) -> Run:  # fmt: skip
     """DPM-Solver-fast: the grid has one interval for each evaluation. x [B,*D]. Default: that of the paper."""
+    required(order, form, process, grid)
     rows = fast_plan(grid, process, order=order, form=form)
     return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero)
 
 
-def fast_lam(steps: int, process: Process) -> Tensor:
-    """The paper's grid: the steps of fast_orders(steps) evenly spaced in lam, each of them divided evenly."""
-    whole = grids.uniform_lam(steps, process)  # refuses what has no lam, and steps < 1
-    orders = fast_orders(steps)
+def fast_lam(steps: int, process: Process, order: int = 3) -> Tensor:
+    """The paper's grid: the steps of fast_orders evenly spaced in lam, each of them divided evenly."""
+    grid, orders = grids.uniform_lam(steps, process), fast_orders(steps, order)
     shares = [(i + j / p) / len(orders) for i, p in enumerate(orders) for j in range(p)]
-    lam = process.lam(whole[[0, -1]])
-    inner = process.time_of_logsnr(lam[0] + torch.tensor(shares, dtype=torch.float64) * (lam[1] - lam[0]))
-    return torch.cat([whole[:1], inner[1:], whole[-1:]])
+    lam, inner = process.lam(grid[[0, -1]]), torch.tensor(shares[1:], dtype=torch.float64)
+    grid[1:-1] = process.time_of_logsnr(lam[0] + inner * (lam[1] - lam[0]))
+    return grid
 
 
 class Multistep(NamedTuple):
@@ -262,7 +266,6 @@ def multistep_plan(
     lower_order_final: bool = True,
 ) -> Multistep:  # fmt: skip
     """Coefficients of every interval. official: the second difference of order 3 without its factor 2, as coded."""
-    required(order, form, process, grid)
     n = grid.shape[0] - 1
     t, s, place = level(grid[:-1], process), level(grid[1:], process), torch.arange(n)
     h, orders = s.lam - t.lam, (place + 1).clamp(max=order)
@@ -272,16 +275,12 @@ def multistep_plan(
     k0, k1 = torch.zeros_like(h), torch.zeros_like(h)  # h over the interval before, over the one before that
     k0[1:], k1[2:] = h[1:] / h[:-1], h[2:] / h[:-2]
     k0, k1 = (torch.where(orders == 1, 0.0, each) for each in (k0, k1))
-    f1, bend = weight(1, t, s), torch.zeros_like(h)
-    slope = f1 / 2
-    if form == "taylor" or order == 3:
-        f2 = weight(2, t, s)
-        slope = torch.where(orders == 3, f2, slope if form == "dpm" else f2)
-        bend = k1 / (k0 + k1) * (f2 + (1 if official else 2) * k0 * weight(3, t, s))
-        bend = torch.where(orders == 3, bend, 0.0)  # (e_t - e_before)/r0 - (e_before - e_earlier)/r1 enters with this
+    f1, f2, f3 = (weight(k, t, s) for k in (1, 2, 3))
+    slope = torch.where(orders == 3, f2, f1 / 2 if form == "dpm" else f2)
+    # (e_t - e_before)/r0 - (e_before - e_earlier)/r1 enters with bend
+    bend = torch.where(orders == 3, k1 / (k0 + k1) * (f2 + (1 if official else 2) * k0 * f3), 0.0)
     slope, curve = torch.where(orders == 1, 0.0, k0 * (slope + bend)), k1 * bend
-    e = (1 / t.sigma, -t.alpha / t.sigma)
-    return Multistep(t.t, *e, s.alpha / t.alpha, f1 + slope, -slope - curve, curve)
+    return Multistep(t.t, 1 / t.sigma, -t.alpha / t.sigma, s.alpha / t.alpha, f1 + slope, -slope - curve, curve)
 
 
 def multistep(
@@ -303,8 +302,27 @@ def sample_multistep(
 ) -> Run:  # fmt: skip
     """2M or 3M in noise prediction. x [B,*D]. lower_order_final and form: the defaults of the code; order 3 has no form
     of its own, but its start-up has."""
+    required(order, form, process, grid)
     rows = multistep_plan(grid, process, order=order, form=form, official=official, lower_order_final=lower_order_final)
     return driven(rows, multistep, model, x, grid, process, draws, denoise_to_zero, memory=())
+
+
+def encode(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
+    memory: bool = False,
+) -> Run:  # fmt: skip
+    """The same steps with their ends exchanged, from data at grid[-1] up to noise at grid[0]; with memory those of
+    2M or 3M. x [B,*D]. The code's `inverse`."""
+    required(order, form, process, grid)
+    noisy_end(grid, process)
+    plan, step = (multistep_plan, multistep) if memory else (singlestep_plan, singlestep)
+    return drive(plan(grid.flip(0), process, order=order, form=form), step, model, x, draws=draws, memory=())
+
+
+def clipped_lam(steps: int, process: Process, knots: int = 1000) -> Tensor:
+    """uniform_lam between the first knot 1/knots of a chain and the last one whose log-SNR is not below CLIP."""
+    last = math.floor(process.time_of_logsnr(CLIP) * knots + 1e-6) / knots
+    return grids.uniform_lam(steps, process.between(max(process.t_min, 1 / knots), min(process.t_max, last)))
 
 
 def pair(model: Model, x: Tensor, t: Tensor, s: Tensor, order: int, form: Form, process: Process) -> list[Tensor]:
@@ -342,9 +360,7 @@ def sample_adaptive(
     while rows.numel():
         lam = process.lam(t[rows])
         if not (h[rows] > 1e-14 * (1 + lam.abs())).all():
-            raise FloatingPointError(
-                f"step in lam: {h[rows].min():g}, expected above 0; loosen rtol, atol or mend the model"
-            )
+            raise FloatingPointError(f"step in lam: {h[rows].min():g}, expected above 0; loosen rtol or mend the model")
         s = torch.where(h[rows] >= (lam_end - lam) * (1 - 1e-10), end, process.time_of_logsnr(lam + h[rows]))
         low, high = pair(meter, x[rows], t[rows], s, order, form, process)
         scale = (rtol * torch.maximum(low.abs(), low_before[rows].abs())).clamp(min=atol)
@@ -363,8 +379,6 @@ def per_step(order: int, grid: Tensor) -> float:
     return order * (grid.shape[0] - 1.0) - (order - 1) * float(grid[-1] == 0)
 
 
-DDIM = (Reduction({"order": 1}, "song2020ddim.ddim"),)
-
 PAPER = Paper(
     key="lu2022dpmsolver",
     title="DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10 Steps",
@@ -378,27 +392,37 @@ PAPER = Paper(
             id=f"lu2022dpmsolver.{name}",
             sample=partial(method, **options),
             consumes="mean",
-            path="vp-linear",
             exact_on=frozenset({"delta"}),
             # the error of the adaptive pairs is measured in x, coordinate by coordinate
             symmetric=frozenset() if method is sample_adaptive else frozenset({"rotation", "paths"}),
-            **{"grid": grids.uniform_lam, **traits},
+            **{"path": "vp-linear", "grid": grids.uniform_lam, **traits},
         )
         for name, method, options, traits in (
-            ("singlestep2", sample, {}, dict(nfe=partial(per_step, 2), order=2.0, reduces=DDIM)),
+            ("singlestep2", sample, {},
+             dict(nfe=partial(per_step, 2), order=2.0, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
             ("singlestep2_taylor", sample, {"form": "taylor"}, dict(nfe=partial(per_step, 2), order=2.0, variant=True)),
-            ("singlestep3", sample, {"order": 3}, dict(nfe=partial(per_step, 3), order=3.0, reduces=DDIM)),
+            ("singlestep3", sample, {"order": 3},
+             dict(nfe=partial(per_step, 3), order=3.0, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
             ("singlestep3_taylor", sample, {"order": 3, "form": "taylor"},
              dict(nfe=partial(per_step, 3), order=3.0, variant=True)),
             # no order: that of the last step depends on steps mod 3
-            ("fast", sample_fast, {}, dict(nfe=partial(per_step, 1), grid=fast_lam, reduces=DDIM)),
-            ("2m", sample_multistep, {}, dict(nfe=partial(per_step, 1), order=2.0, reduces=DDIM)),
+            ("fast", sample_fast, {},
+             dict(nfe=partial(per_step, 1), grid=fast_lam, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
+            ("2m", sample_multistep, {},
+             dict(nfe=partial(per_step, 1), order=2.0, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
             ("2m_taylor", sample_multistep, {"form": "taylor"},
              dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
             # its start-up, a step of order 1 and one of order 2, leaves order 2; with exact starts it has order 3
             ("3m", sample_multistep, {"order": 3}, dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
             ("3m_official", sample_multistep, {"order": 3, "official": True},
              dict(nfe=partial(per_step, 1), order=2.0, variant=True)),
+            ("2m_clipped", sample_multistep, {},
+             dict(nfe=partial(per_step, 1), order=2.0, path="discrete-cosine", grid=clipped_lam, variant=True)),
+            ("encoder2", encode, {}, dict(nfe=partial(per_step, 2), order=2.0, walks="up", variant=True, reduces=(
+                Reduction({"order": 1}, "song2020ddim.inversion"),))),
+            ("encoder3", encode, {"order": 3}, dict(nfe=partial(per_step, 3), order=3.0, walks="up", variant=True)),
+            ("encoder_2m", encode, {"memory": True},
+             dict(nfe=partial(per_step, 1), order=2.0, walks="up", variant=True)),
             ("adaptive2", sample_adaptive, {"order": 2}, dict(known_failures={
                 "gradient_reaches_the_start": "a gradient holds the steps fixed: at rtol .05 they matter, at 1e-4 not",
             })),
