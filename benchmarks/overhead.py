@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import problems
+from benchmarks import peers, problems
 from benchmarks.jobs import Job
 from benchmarks.statistics import median_interval, paired_ratio
 from benchmarks.timing import DeviceNoise, seconds_of
@@ -95,6 +95,7 @@ def measured(job: Job, device: torch.device) -> dict[str, Any]:
     ratio_same_terms   the same over the loop with as many terms as the method combines per step
     terms              that number
     microseconds_per_step, bare_microseconds_per_step    medians
+    twin               of a peer: id of this suite's sampler of the same method, if there is one
     """
     card = problems.method_of(job.kind, job.method)
     x = torch.ones(SHAPES[job.shape], dtype=getattr(torch, job.dtype), device=device)
@@ -113,7 +114,9 @@ def measured(job: Job, device: torch.device) -> dict[str, Any]:
             found[name].append(seconds_of(sides[name], device))
         if pair % 2 and pair >= LEAST and time.monotonic() - begun > 10 * SECONDS:
             break
+    twin = {"twin": peers.twins()[job.method]} if job.method in peers.twins() else {}
     return {
+        **twin,
         "ratio": paired_ratio(found["ours"], found["bare"]),
         "ratio_same_terms": paired_ratio(found["ours"], found["same"]),
         "terms": terms,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import checkpoints, flow_reference, overhead, problems, provenance, timing
+from benchmarks import checkpoints, flow_reference, overhead, peers, problems, provenance, timing
 from benchmarks.jobs import Job
 from benchmarks.records import Artefact, Record, Score, Status, Store, Value, now, score_id
 from benchmarks.statistics import Moments, t_interval
@@ -115,7 +115,8 @@ def held(job: Job, device: torch.device) -> Answer:
     with torch.enable_grad():
         found = referee.verdict(referee.law_named(job.law), card)
     said = {"outcome": found.outcome, "why": found.why, "example": found.example, "again": found.again}
-    return {"holds": found.outcome == "holds", "good": found.good, **said}, {}
+    library = {"library": peers.version_of(job.method)} if peers.is_peer(job.method) else {}
+    return {"holds": found.outcome == "holds", "good": found.good, **said, **library}, {}
 
 
 def overheads(job: Job, device: torch.device) -> Answer:

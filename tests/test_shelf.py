@@ -1,5 +1,7 @@
 """The solver shelf's pages and the referee's sections: what is said of records, and of records that are not there."""
 
+import re
+
 import pytest
 
 import benchmarks.report as report
@@ -110,7 +112,15 @@ def test_the_suite_asks_every_sampler_of_means_without_aids():
 def test_the_referee_s_sections_show_numbers_examples_and_commands(tmp_path):
     store = Store(tmp_path / "store")
     law = dict(kind="law", method=FIRST, n=1)
-    good = {"holds": True, "good": True, "outcome": "holds", "why": "", "example": "", "again": "check a --law b"}
+    good = {
+        "holds": True,
+        "good": True,
+        "outcome": "holds",
+        "why": "",
+        "example": "",
+        "again": "check a --law b",
+        "library": "stranger 1.2",
+    }
     bad = {**good, "holds": False, "good": False, "outcome": "fails", "why": "off by 1.00e-04", "example": "point=1.0"}
     add(store, Job(**law, law="one_step_works"), values=good)
     add(store, Job(**law, law="exact_on_declared_targets"), values=bad)
@@ -119,9 +129,14 @@ def test_the_referee_s_sections_show_numbers_examples_and_commands(tmp_path):
     add(store, Job(kind="overhead", method=FIRST, shape="64x2", dtype="float32", n=1), values={
         "ratio": ratio, "ratio_same_terms": ratio, "terms": 2, "steps": 200, "microseconds_per_step": micro,
         "bare_microseconds_per_step": micro})  # fmt: skip
+    slow = Interval(50.0, 45.0, 55.0, 8, 0.95, "order statistics 1 of 8", 8)
+    add(store, Job(kind="overhead", method="stranger.walk", shape="64x2", dtype="float32", n=1), values={
+        "ratio": slow, "ratio_same_terms": slow, "terms": 2, "steps": 200, "microseconds_per_step": slow,
+        "bare_microseconds_per_step": micro, "twin": FIRST})  # fmt: skip
     store.close()
     index = report.build(store.folder, tmp_path / "reports", current=None, findings=()).read_text()
-    assert "1 of 3 verdicts are good" in index
+    assert "1 of 3 verdicts are good. Libraries: stranger 1.2." in index
+    assert re.search(r"stranger\.walk.*?>2\.5\d*<.*?" + re.escape(FIRST), index, re.S), "50 us are 2.5 times ours"
     for part in ("off by 1.00e-04", "point=1.0", "trilemma check a --law b", "timeout", "1.25", "64x2"):
         assert part in index, part
 

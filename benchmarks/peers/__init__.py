@@ -1,6 +1,7 @@
 """Other people's samplers as cards, so that the same laws, tables, plots and timings hold them (extra `peers`).
 
-A module here adapts one library: CARDS are its samplers, OBJECTIVES its objectives if there are any. A card's id is
+A module here adapts one library: CARDS are its samplers, OBJECTIVES its objectives if there are any, TWINS says which
+of this suite's samplers are of the same method. A card's id is
 <module>.<name>; it declares what the library's documentation claims of the method, no less and no more, so that a law
 that fails is a finding. An adapter changes nothing of the library's arithmetic: it hands over the grid in the library's
 own terms, the exact mean as the prediction that the library wants, and keyed normals wherever the library draws noise.
@@ -66,6 +67,13 @@ def samplers() -> dict[str, Sampler]:
 def objectives() -> dict[str, Objective]:
     """id -> card of every installed peer's objective: for `trilemma check`."""
     return {card.id: card for module in modules().values() for card in getattr(module, "OBJECTIVES", ())}
+
+
+@cache
+def twins() -> dict[str, str]:
+    """id of a peer's card -> id of this suite's sampler of the method that it is named after, to compare costs."""
+    pairs = ((name, pair) for name, module in modules().items() for pair in getattr(module, "TWINS", {}).items())
+    return {f"{name}.{theirs}": ours for name, (theirs, ours) in pairs}
 
 
 def is_peer(id: str) -> bool:

@@ -71,3 +71,8 @@ CARDS = (
     _card("xeab", LIBRARY.xEABSampler, order=2.0, exact_on=POINT),
     _card("xeab_3", LIBRARY.xEABSampler, own={"order": 3}, order=3.0, exact_on=POINT),
 )
+TWINS = {
+    "ddpm": "ho2020ddpm.ancestral",
+    "ddim": "song2020ddim.ddim",
+    "euler": "lipman2022fm.euler",
+}

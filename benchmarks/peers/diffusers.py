@@ -163,3 +163,17 @@ CARDS = (
     Sampler(id="diffusers.flow_match_euler", sample=flow_euler, consumes="mean", path="condot", nfe=once, order=1.0,
             exact_on=POINT, grid=grids.uniform_t),
 )  # fmt: skip
+TWINS = {
+    "ddpm": "ho2020ddpm.ancestral",
+    "ddim": "song2020ddim.ddim",
+    "ddim_noisy": "song2020ddim.stochastic",
+    "dpmpp_2m": "lu2022dpmsolverpp.2m",
+    "dpmpp_3m": "lu2022dpmsolverpp.3m_official",
+    "dpmpp_2m_sde": "lu2022dpmsolverpp.sde2m",
+    "dpmpp_singlestep": "lu2022dpmsolverpp.2s",
+    "deis_3": "zhang2023deis.tab3",
+    "unipc_3": "zhao2023unipc.unipc3",
+    "dpm_sde": "lu2022dpmsolverpp.sde2s",
+    "heun": "karras2022edm.heun",
+    "flow_match_euler": "lipman2022fm.euler",
+}

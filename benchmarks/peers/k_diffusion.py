@@ -77,3 +77,10 @@ CARDS = (
     _sde("dpmpp_3m_sde", 2.0),
     card("k_diffusion.dpm_adaptive", between, per_sample=False, **VE),  # one step size for the batch
 )
+TWINS = {
+    "euler": "song2020ddim.ddim",
+    "heun": "karras2022edm.heun",
+    "dpmpp_2m": "lu2022dpmsolverpp.2m",
+    "dpmpp_sde": "lu2022dpmsolverpp.sde2s",
+    "dpmpp_2m_sde": "lu2022dpmsolverpp.sde2m",
+}

@@ -50,3 +50,9 @@ CARDS = (
     }),
     _card("dopri5", None, per_sample=False),  # one step size for the batch
 )
+TWINS = {
+    "euler": "lipman2022fm.euler",
+    "midpoint": "lipman2022fm.midpoint",
+    "heun2": "lipman2022fm.heun",
+    "dopri5": "lipman2022fm.dopri5",
+}

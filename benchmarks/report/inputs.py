@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = "stages.json"
 SHELF = "solvers"  # the table of the solver shelf
+PEERS = "peers"  # the suite that holds other libraries to the laws
 PAGED = ("claims", SHELF)  # tables that the first page does not show
 CODE = ("benchmarks", "reference_impls")
 
@@ -37,7 +38,8 @@ def inputs_digest(
     if plan is not None:
         total["plan"] = [plan.suite, plan.digest, [[e.what, e.table, e.reason] for e in plan.excluded]]
         if plan.shelf:
-            total["shelf"] = [_bytes_digest(path) for path in record_files(REFERENCE / SHELF)]
+            kept = [path for suite in (SHELF, PEERS) for path in record_files(REFERENCE / suite)]
+            total["shelf"] = [_bytes_digest(path) for path in kept]
     total["records"] = sorted(_bytes_digest(path) for folder in folders for path in record_files(folder))
     total |= {"code": code_digest(root), "store": [folder.name for folder in folders[:1]]}
     return digest(total)
@@ -75,12 +77,30 @@ class Inputs:
     current: Callable[[Record], bool] | None = made_by_this_code
     root: Path = ROOT
 
+    def committed(self, suite: str) -> Inputs | None:
+        """What stands under results/reference/<suite>, whatever code made it, if this suite's report shows it."""
+        if self.plan is None or not self.plan.shelf:
+            return None
+        from benchmarks import records
+
+        return Inputs(records.Store(records.REFERENCE / suite), current=None)
+
     @cached_property
     def records(self) -> list[Record]:
         """Those that count: made by the code as it is, one for each question."""
         from benchmarks.tables.cells import counting
 
         return counting(self.store.records(), self.current)
+
+    @property
+    def made(self) -> str:
+        """Of committed records: their number, dates and commits, in a sentence; "" where there are none."""
+        if not self.records:
+            return ""
+        days = sorted({record.written[:10] for record in self.records})
+        span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        commits = ", ".join(sorted({record.commit[:10] for record in self.records}))
+        return f"{len(self.records)} committed records, made {span} by commit {commits}."
 
     @cached_property
     def stale(self) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.report.blocks import Missing, Prose, Section
+from benchmarks.report.inputs import PEERS
 from benchmarks.report.panels import Panels
 from benchmarks.tables import views
 from benchmarks.tables.kinds import failed_row
@@ -13,6 +14,7 @@ from benchmarks.tables.table import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
     from benchmarks.records import Record
+    from benchmarks.report.inputs import Inputs
 
 NOT_RUN = "Not asked in this store; `tox -e peers` does."
 SHORT = {"holds": "holds", "fails": "FAILS", "raises": "RAISES", "fails as declared": "known", "": ""}
@@ -23,24 +25,24 @@ def verdicts(panels: Panels) -> Section:
         "Are other libraries' samplers what their documentation says? Each is held to the same laws as the suite's "
         "own, at a float64 state, on grids handed over in the library's own terms; its arithmetic is not touched."
     )
-    records = [record for record in panels.inputs.records if record.kind == "law"]
+    inputs, made = _with(panels, "law")
+    records = [record for record in inputs.records if record.kind == "law"]
     if not records:
         return Section("referee", "The referee", asks, [Missing(f"No law was held against a sampler. {NOT_RUN}")])
-    libraries = ", ".join(sorted(_versions(records)))
     bad = [r for r in records if r.status != "ok" or not r.values.get("good")]
-    said = f"{len(records) - len(bad)} of {len(records)} verdicts are good. Libraries: {libraries}."
-    blocks = [Prose(said), panels.keep(_failing(bad)), panels.keep(_grid(records), True)]
+    libraries = ", ".join(sorted({str(r.values["library"]) for r in records if "library" in r.values}))
+    said = f"{len(records) - len(bad)} of {len(records)} verdicts are good."
+    said += f" Libraries: {libraries}." if libraries else ""
+    blocks = [Prose(f"{said} {made}"), panels.keep(_failing(bad)), panels.keep(_grid(records), True)]
     return Section("referee", "The referee", asks, blocks)
 
 
-def _versions(records: Sequence[Record]) -> set[str]:
-    from benchmarks import peers
-
-    return {
-        peers.version_of(r.job.method)
-        for r in records
-        if peers.is_peer(r.job.method) and r.job.method.partition(".")[0] in peers.modules()
-    }
+def _with(panels: Panels, kind: str) -> tuple[Inputs, str]:
+    """Inputs with records of this kind: the run's own, else the committed ones and when these were made."""
+    if any(record.kind == kind for record in panels.inputs.records):
+        return panels.inputs, ""
+    committed = panels.inputs.committed(PEERS)
+    return (panels.inputs, "") if committed is None else (committed, committed.made)
 
 
 def _failing(bad: Sequence[Record]) -> Table:
@@ -87,34 +89,39 @@ def _grid(records: Sequence[Record]) -> Table:
 
 def overhead(panels: Panels) -> Section:
     asks = "What does a sampler cost beside its network: how much of each step is its own work?"
-    rows = panels.frame[panels.frame.kind == "overhead"]
+    inputs, said = _with(panels, "overhead")
+    rows = inputs.frame[inputs.frame.kind == "overhead"]
     if rows.empty:
         return Section("overhead", "Overhead per step", asks, [Missing(f"No overhead was measured. {NOT_RUN}")])
-    shapes = {record.id: record.job.shape for record in panels.inputs.records if record.kind == "overhead"}
-    rows = rows.assign(shape=rows.record.map(shapes))
-    blocks: list[object] = []
+    records = [record for record in inputs.records if record.kind == "overhead"]
+    rows = rows.assign(shape=rows.record.map({record.id: record.job.shape for record in records}))
+    twins = {record.job.method: str(record.values["twin"]) for record in records if "twin" in record.values}
+    blocks: list[object] = [Prose(said)] if said else []
     for key, part in views.settled(rows, ["shape", "device", "hardware"]):
         title = f"Overhead per step: states {key['shape']}, {key['device']} ({key['hardware']})"
         columns = (
             Column("ratio", "Time / bare loop", "", "lower"), Column("same", "Time / bare loop of as many terms"),
             Column("terms", "Terms"), Column("microseconds", "Time per step", "µs", "lower"),
+            Column("times_ours", "Times ours"), Column("ours", "Ours"),
         )  # fmt: skip
-        made = []
+        steps = part[(part.value == "microseconds_per_step") & (part.status == "ok")]
+        spent, made = dict(zip(steps.method, steps.estimate, strict=True)), []
         for (label, _), of in part.groupby(["label", "record"]):
             first = next(of.itertuples())
             if first.status != "ok":
                 made.append(failed_row((label,), first, len(columns)))
                 continue
             values = {row.value: views.cell(row) for row in of.itertuples()}
-            terms = Cell(int(values["terms"].value))
-            made.append(
-                Row((label,), (values["ratio"], values["ratio_same_terms"], terms, values["microseconds_per_step"]))
-            )
+            ours = twins.get(first.method)
+            times = Cell(spent[first.method] / spent[ours]) if ours in spent else Cell()
+            beside = (Cell(int(values["terms"].value)), values["microseconds_per_step"], times, Cell(ours or ""))
+            made.append(Row((label,), (values["ratio"], values["ratio_same_terms"], *beside)))
         caption = (
             "A whole run of 200 steps with a model that returns a tensor made beforehand, plan included, against the "
             "bare loop x = a x + b D in alternation (ABBA): medians over pairs, n counts pairs. Terms: tensor "
-            "operations of a state's size that a step dispatches; the second ratio is to a loop of as many. Ratios of "
-            "one table compare; microseconds are of this machine on that day."
+            "operations of a state's size that a step dispatches; the second ratio is to a loop of as many. Times "
+            "ours: time per step over that of this suite's sampler of the same method in the same run. Ratios of one "
+            "table compare; microseconds are of this machine on that day."
         )
         blocks.append(panels.keep(Table(views.slug("overhead", key["shape"], key["device"]), title, caption,
                                         ("Sampler",), columns, tuple(made))))  # fmt: skip

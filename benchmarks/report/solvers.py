@@ -199,16 +199,11 @@ def budgets() -> list[int]:
 def inputs_of(inputs: Inputs) -> tuple[Inputs | None, bool]:
     """Inputs that hold the suite's records, if any, and whether these are committed ones.
 
-    A run of the suite speaks for itself; a suite that asks for the shelf shows what stands in results/reference/,
-    whatever code made it.
+    A run of the suite speaks for itself; a suite that asks for the shelf shows what is committed.
     """
     if inputs.plan is not None and inputs.plan.suite == SUITE:
         return inputs, False
-    if inputs.plan is None or not inputs.plan.shelf:
-        return None, False
-    from benchmarks import records
-
-    return Inputs(records.Store(records.REFERENCE / SUITE), current=None), True
+    return inputs.committed(SUITE), True
 
 
 def shelves(panels: Panels, committed: bool = False) -> list[Shelf]:
@@ -217,14 +212,3 @@ def shelves(panels: Panels, committed: bool = False) -> list[Shelf]:
     rows = views.methods(rows[rows.kind.isin({"score", "sample"})])
     pages = views.settled(rows, ["target", "process"])
     return [Shelf(panels, *key.values(), part, not committed or key["process"] == DRAWN) for key, part in pages]
-
-
-def when(inputs: Inputs) -> str:
-    """Of committed records: their number, dates and commits, in a sentence."""
-    records = inputs.records
-    if not records:
-        return ""
-    days = sorted({record.written[:10] for record in records})
-    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    commits = ", ".join(sorted({record.commit[:10] for record in records}))
-    return f"{len(records)} committed records, made {span} by commit {commits}."
