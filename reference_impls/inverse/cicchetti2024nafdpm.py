@@ -150,7 +150,10 @@ def reading_loss(
     model: Any, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, condition: Any,
     reader: Callable[[Tensor], Tensor],
 ) -> Tensor:  # fmt: skip
-    """The same plus reader(D): a loss of the text in the restored image, [B,*D] -> [B] nats (finetune.py: CTC)."""
+    """The same plus reader(D): a loss of the text in the restored image, [B,*D] -> [B].
+
+    finetune.py: CTC of a recogniser on the crops with text, in nats per letter, 0 where there are none.
+    """
     first, mean = restored(model, x0, t, noise, process, condition)
     return loss_of(first, mean, x0) + reader(mean)
 
