@@ -15,7 +15,7 @@ Exact when  condot: point masses in one step of any size; Euler is DDIM. One Eul
 Differs     Training times run over [t_min, t_max] of the process (1e-3 .. 1), not (0, 1): u from the mean is 0/0 at
             t = 0. The official adaptive solver (torchdiffeq) shares one step size over the batch, steps beyond the end
             and interpolates back: here each sample has its own step size and lands on the end, so a batch never changes
-            a sample and nothing is evaluated outside; dopri5 is therefore a loop of its own. Its step control is that
+            a sample and nothing is evaluated outside; dopri5 is core.ode's loop. Its step control is that
             of Hairer, Norsett & Wanner, as in SciPy's RK45. The library's heun2 evaluates u at the clean end, which a
             net defines and a mean does not: hence our Euler step there. The library's smin is 0.
 """
@@ -29,7 +29,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reference_impls.core import convert, grids, ode
+from reference_impls.core import convert, diffusion, grids
+from reference_impls.core.diffusion import slopes
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
@@ -58,13 +59,6 @@ def floored(sigma_min: float = 1e-4) -> Process:
         "condot-floored", lambda t: torch.log1p(-t), lambda t: sigma_min + (1 - sigma_min) * t, 0.0, 1.0,
         alpha_of=lambda t: 1 - t,
     )  # fmt: skip
-
-
-def slopes(t: Tensor, process: Process) -> tuple[Tensor, Tensor]:
-    """a, b of u = a x + b D at times t; not finite where sigma = 0."""
-    alpha_rate, sigma_rate = process.rates(t)
-    growth = sigma_rate / process.sigma(t)
-    return growth, alpha_rate - growth * process.alpha(t)
 
 
 class Plan(NamedTuple):
@@ -127,13 +121,8 @@ def dopri5(
     start, end = grids.checked(grid)[0].item(), grid[-1].item()
     if process.sigma(end) <= 0:
         raise grids.BadGrid(f"grid: ends at {end:g}, where sigma = 0 and the velocity is 0/0; end it at t_min > 0")
-    meter, shape = require(model, "mean", x.shape[0]), x.shape[1:]
-
-    def field(y: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-        a, b = slopes(t, process)
-        return expand(a, y) * y + expand(b, y) * meter(y.reshape(-1, *shape), t).flatten(1)
-
-    end_state = ode.integrate(field, x.flatten(1), start, end, rtol=rtol, atol=atol).reshape(x.shape)
+    meter = require(model, "mean", x.shape[0])
+    end_state = diffusion.flow(meter, x, start, end, process=process, rtol=rtol, atol=atol)
     return Run(end_state, meter.nfe, meter.vjps)
 
 
@@ -153,26 +142,13 @@ def log_prob(
     errors below 1e-7 nats on G3. probe: one Rademacher vector per sample, fixed along the trajectory (Hutchinson;
     unbiased), instead of the exact trace by one backward pass per dimension.
     """
-    shape, size = x0.shape[1:], math.prod(x0.shape[1:])
-    signs = draws.normal("probe", x0).sign().flatten(1) if probe else None
-    basis = torch.eye(size, dtype=x0.dtype, device=x0.device)
+    signs = draws.normal("probe", x0).sign() if probe else None
     meter = require(model, "mean", x0.shape[0])
-
-    def field(y: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-        a, b = (expand(slope, y) for slope in slopes(t, process))
-        mean, pull = meter.vjp(y[:, :-1].reshape(-1, *shape), t)
-        if signs is not None:
-            trace = (pull(signs[rows].reshape(mean.shape)).flatten(1) * signs[rows]).sum(1, keepdim=True)
-        else:
-            trace = sum(
-                pull(e.reshape(1, *shape).expand_as(mean)).flatten(1)[:, i : i + 1] for i, e in enumerate(basis)
-            )
-        return torch.cat([a * y[:, :-1] + b * mean.flatten(1), size * a + b * trace], 1)
-
-    y = torch.cat([x0.flatten(1), torch.zeros_like(x0.flatten(1)[:, :1])], 1)
-    y = ode.integrate(field, y, process.t_min, process.t_max, rtol=rtol, atol=atol)
-    variance = process.prior_std**2
-    return y[:, -1] - y[:, :-1].square().sum(1) / (2 * variance) - size / 2 * math.log(2 * math.pi * variance)
+    x, gain = diffusion.flow_with_divergence(
+        meter, x0.detach(), process.t_min, process.t_max, process=process, probe=signs, rtol=rtol, atol=atol
+    )
+    size, variance = math.prod(x0.shape[1:]), process.prior_std**2
+    return gain - x.flatten(1).square().sum(1) / (2 * variance) - size / 2 * math.log(2 * math.pi * variance)
 
 
 def velocity(net: Callable[[Tensor, Tensor], Tensor], *, process: Process) -> Predictor:
