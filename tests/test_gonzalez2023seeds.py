@@ -196,6 +196,61 @@ def test_edm_forms_of_order_one_are_written_out(order, eta):
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("butcher", ["a", "b"])
+@pytest.mark.parametrize("eta", [1.0, 0.0])
+@pytest.mark.parametrize("order", [2, 3])
+def test_edm_forms_of_order_two_and_three_by_hand(order, eta, butcher):
+    """The design's EDM block: stages of F at equal shares of lamF, LIN, W, k1, k2 with hF, noise from one path."""
+    t, s, sd, z = 3.0, 0.7, 0.5, list(Fixed.values.values())
+
+    def q(u):
+        return u**2 + sd**2
+
+    def level(u):  # e^{-lamF}
+        return u / (sd * math.sqrt(q(u))) if eta else math.atan(u / sd)
+
+    def at(g):
+        return sd / math.sqrt(1 / (sd * g) ** 2 - 1) if eta else sd * math.tan(g)
+
+    def network(x, u):
+        mean = exact_model(VE)(x, u)
+        return (mean - sd**2 / q(u) * x) * math.sqrt(q(u)) / (u * sd)
+
+    def parts(u, share):
+        lin, w = (
+            (q(u) / q(t), 2 * u * math.sqrt(q(u)) / sd) if eta else (math.sqrt(q(u) / q(t)), math.sqrt(q(u)) * level(u))
+        )
+        c = share * h
+        return lin, w, math.expm1(c), math.expm1(c) / c - 1
+
+    h = math.log(level(t) / level(s))
+    nodes = [t, *(at(level(t) * math.exp(-k / order * h)) for k in range(1, order)), s]
+    tags = [0, 1, 2] if order == 3 else [0, 2]  # a draw for each interval between nodes
+    kept = [math.sqrt(q(b) * (a**2 - b**2) / q(a)) for a, b in zip(nodes, nodes[1:], strict=False)]
+
+    def noise(k):
+        return eta * sum(kept[j] * q(nodes[k]) / q(nodes[j + 1]) * z[tags[j]] for j in range(k))
+
+    f = [network(X, t)]
+    lin, w, k1, _ = parts(nodes[1], 1 / order)
+    f.append(network(lin * X + w * k1 * f[0] + noise(1), nodes[1]))
+    if order == 3:
+        lin, w, k1, k2 = parts(nodes[2], 2 / 3)
+        f.append(network(lin * X + w * (k1 * f[0] + 2 * k2 * (f[1] - f[0])) + noise(2), nodes[2]))
+    lin, w, k1, k2 = parts(s, 1)
+    if order == 2:
+        whole = k1 * f[1] if butcher == "a" else k1 * f[0] + 2 * k2 * (f[1] - f[0])
+    elif butcher == "a":
+        whole = k1 * f[0] + 1.5 * k2 * (f[2] - f[0])
+    else:
+        d1, d2 = -4.5 * f[0] + 6 * f[1] - 1.5 * f[2], 9 * (f[0] - 2 * f[1] + f[2])
+        whole = k1 * f[0] + k2 * d1 + (k2 / h - 0.5) * d2
+    expected = lin * X + w * whole + noise(order)
+    grid = torch.tensor([t, s], dtype=torch.float64)
+    found = run(grid, VE, prediction="edm", order=order, eta=eta, butcher=butcher)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("order", [1, 2, 3])
 @given(st.floats(0.1, 2.0), st.floats(0.5, 70.0), st.floats(0.002, 0.4))
 def test_edm_seeds_keeps_its_own_gaussian_in_one_step(order, sigma_data, t, s):
@@ -330,11 +385,12 @@ def test_official_edm_is_the_code(form):
     (order, eta), path = form, VE.between(0.05, 20.0)
     grid = grids.power(7.0)(5, path)
     options = dict(path=path, x=X * math.hypot(1.0, 20.0), prediction="edm", order=order, eta=eta)
-    wrong = form == (3, 0.0)
-    found = run(grid, **options, official=wrong)
-    assert found.flatten().tolist() == pytest.approx(CODED_EDM[form], rel=1e-10)
-    if wrong:
-        assert run(grid, **options).flatten().tolist() != pytest.approx(CODED_EDM[form], rel=1e-3)
+    assert run(grid, **options, official=True).flatten().tolist() == pytest.approx(CODED_EDM[form], rel=1e-10)
+    mended = run(grid, **options).flatten().tolist()
+    if form == (3, 0.0):  # the only one that the code has wrong
+        assert mended != pytest.approx(CODED_EDM[form], rel=1e-3)
+    else:
+        assert mended == pytest.approx(CODED_EDM[form], rel=1e-10)
 
 
 def test_discrete_noise_is_the_code_s_thresholded_normal():
