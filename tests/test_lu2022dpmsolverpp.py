@@ -15,7 +15,7 @@ from reference_impls.continuous import lu2022dpmsolverpp as dpmpp
 from reference_impls.core import grids, process
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
-from reference_impls.core.types import Predictor
+from reference_impls.core.types import Conditional, Predictor
 
 VP = process.named("vp-linear").between(0.05, 0.9)
 VE = process.named("ve-edm")
@@ -257,7 +257,9 @@ def test_lower_order_final_acts_below_ten_steps(steps, lowered):
     assert [(row != 0).item() for row in third.earlier[-2:]] == [not lowered] * 2
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if "2s" not in name and "3s" not in name])
+@pytest.mark.parametrize(
+    "name", [name for name in SAMPLERS if not any(part in name for part in ("2s", "3s", "guided"))]
+)
 def test_survives_both_ends_of_condot(name):
     """lam = -inf at t = 1 and +inf at t = 0: the first and the last step are first order, and the end is D."""
     path, card = process.named("condot"), SAMPLERS[name]
@@ -332,6 +334,41 @@ def test_thresholding_follows_the_sampler():
         by_hand = sample(dpmpp.thresholded(wild, 0.9, 1.5), x, grid, **go())
         assert torch.equal(sample(wild, x, grid, **go(), threshold=0.9, bound=1.5).x, by_hand.x)
         assert not torch.equal(sample(wild, x, grid, **go()).x, by_hand.x)
+
+
+def test_guidance_is_the_extrapolation_of_the_mean():
+    """By hand over the rows: D_free + guidance (D_told - D_free), thresholded afterwards; two evaluations a step."""
+    labels, x = torch.tensor([0, 2, -1]), torch.linspace(-2, 2, 6, dtype=torch.float64).reshape(3, 2)
+    grid, seen = grids.uniform_lam(5, VP), []
+
+    def mean(y, t, condition):
+        seen.append(condition)
+        return y / 2 if condition is None else y / 2 + 0.1 * (condition + 1).to(y)[:, None]
+
+    for options in (
+        {},
+        {"order": 3, "official": True, "predicts": "eps", "form": "taylor", "lower_order_final": False},
+    ):
+        told = Predictor("mean", lambda y, t: mean(y, t, None) + 3.0 * 0.1 * (labels + 1).to(y)[:, None])
+        run = dpmpp.sample_guided(Conditional("mean", mean), x, grid, **go(), condition=labels, guidance=3.0, **options)
+        torch.testing.assert_close(run.x, dpmpp.sample(told, x, grid, **go(), **options).x, rtol=1e-13, atol=1e-13)
+        assert run.nfe == 10
+    clipped = dict(threshold=0.9, bound=0.4)
+    run = dpmpp.sample_guided(Conditional("mean", mean), x, grid, **go(), condition=labels, guidance=3.0, **clipped)
+    torch.testing.assert_close(run.x, dpmpp.sample(told, x, grid, **go(), **clipped).x, rtol=1e-13, atol=1e-13)
+    usual, strong = (
+        dpmpp.sample_guided(Conditional("mean", mean), x, grid, **go(), condition=labels, **each).x
+        for each in ({}, {"guidance": 7.5})
+    )
+    assert torch.equal(usual, strong)
+
+
+def test_bad_guidance_is_refused_before_the_first_evaluation():
+    x, model = torch.ones(2, 1, dtype=torch.float64), Conditional("mean", lambda y, t, condition: never(y, t))
+    for options in ({"guidance": math.nan}, {"condition": torch.zeros(3, dtype=torch.int64)}, {"threshold": 2.0}):
+        with pytest.raises(ValueError, match="guidance, condition|threshold"):
+            told = {"condition": torch.zeros(2, dtype=torch.int64)} | options
+            dpmpp.sample_guided(model, x, grids.uniform_lam(3, VP), **go(), **told)
 
 
 def never(x, t):

@@ -16,8 +16,10 @@ Step        h = lam_s - lam_t, H = (1 + eta) h, f_k = alpha_s H phi_k(-H), z a u
             anew. predicts = "eps": the multistep forms with e instead of D, f_k = -(1 + eta) sigma_s h phi_k(h),
             (alpha_s/alpha_t) x_t in front and sigma_s sqrt(eta (e^(2h) - 1)) z behind.
             threshold: D is clipped to [-q, q] and divided by q, the quantile of |D| in its sample, at least the bound.
+            guided: D = D_free + guidance (D_told - D_free), thresholded afterwards; one of them knows the label.
             Memory: the last two D. A step to sigma_s = 0 lands on D.
-Cost        NFE = steps (multistep), 2 or 3 a step (singlestep), 1 for a step to clean data; denoise_to_zero adds one.
+Cost        NFE = steps (multistep), twice that guided, 2 or 3 a step (singlestep), 1 for a step to clean data;
+            denoise_to_zero adds one.
             Order 2, 3S order 3; 3M is held to order 2 by its start-up. Weak order 1 (SDE-1), 2 (SDE-2M, -3M, 2S-SDE).
 Exact when  point mass, any step, in law for the SDE forms in D; every path with the same rho gives the same x/alpha;
             order = 1 is DDIM, with eta = 1 DDPM's small variance; eta = 0 of an SDE form is its ODE form.
@@ -26,11 +28,13 @@ Differs     3M: code and copies leave out the factor 2 of the second difference 
             is. lower_order_final: the docstring of the code says below 15 steps, its code below 10: the code is
             followed; k-diffusion has none, nor have the SDE cards. The code refuses fewer steps than its order: here
             the start-up is cut short. 2S-SDE: k-diffusion's eta scales a standard deviation, ours the noise's variance
-            rate (equal at 0 and 1); with independent noise its weak order is 1.
+            rate (equal at 0 and 1); with independent noise its weak order is 1. The code's other schedules of steps
+            (fast, adaptive, upwards) take D as well: here they stand with lu2022dpmsolver, in e.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -42,7 +46,18 @@ from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.phi import phi
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, require
+from reference_impls.core.types import (
+    ConditionalModel,
+    Draws,
+    Model,
+    Paper,
+    Predictor,
+    Reduction,
+    Run,
+    Sampler,
+    Time,
+    require,
+)
 
 FINAL_BELOW = 10  # lower_order_final acts below this many steps [code]
 Form = Literal["dpm", "taylor"]
@@ -112,13 +127,10 @@ def multistep_plan(
     k0, k1 = torch.zeros_like(h), torch.zeros_like(h)  # h over the interval before, over the one before that
     k0[1:], k1[2:] = h[1:] / h[:-1], h[2:] / h[:-2]
     k0, k1 = (torch.where(orders == 1, 0.0, each) for each in (k0, k1))
-    f1, bend = weight(1, t, s, eta_of, eps), torch.zeros_like(h)
-    slope = f1 / 2
-    if form == "taylor" or order == 3:
-        f2, f3 = (weight(k, t, s, eta_of, eps) for k in (2, 3))
-        slope = torch.where(orders == 3, f2, slope if form == "dpm" else f2)
-        bend = k1 / (k0 + k1) * (f2 + (1 if official else 2) * k0 * f3)
-        bend = torch.where(orders == 3, bend, 0.0)  # (m - m_before)/r0 - (m_before - m_earlier)/r1 enters with this
+    f1, f2, f3 = (weight(k, t, s, eta_of, eps) for k in (1, 2, 3))
+    slope = torch.where(orders == 3, f2, f1 / 2 if form == "dpm" else f2)
+    # (m - m_before)/r0 - (m_before - m_earlier)/r1 enters with bend
+    bend = torch.where(orders == 3, k1 / (k0 + k1) * (f2 + (1 if official else 2) * k0 * f3), 0.0)
     slope, curve = torch.where(orders == 1, 0.0, k0 * (slope + bend)), k1 * bend
     zero, ratio = torch.zeros_like(h), s.sigma / t.sigma
     damped = ratio * torch.where(eta_of > 0, -eta_of * h, 0.0).exp()
@@ -263,6 +275,38 @@ def sample(
     return driven(rows, multistep, model, x, grid, process, draws, denoise_to_zero, memory=(), tags=tags)
 
 
+def guided(model: ConditionalModel, condition: Tensor, guidance: float) -> Model:
+    """D without + guidance (D with - D without) the labels, int64 [B] and -1 for none; both by one call."""
+    both = model.given(torch.cat([torch.full_like(condition, -1), condition]))
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        mean = both(torch.cat([x, x]), t)
+        free, told = mean[: len(x)], mean[len(x) :]
+        return free + guidance * (told - free)
+
+    return Predictor("mean", predict)
+
+
+def sample_guided(
+    model: ConditionalModel, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, condition: Tensor,
+    guidance: float = 7.5, order: int = 2, form: Form = "dpm", predicts: str = "mean", official: bool = False,
+    lower_order_final: bool = True, threshold: float = 0.0, bound: float = 1.0,
+) -> Run:  # fmt: skip
+    """1, 2M or 3M under classifier-free guidance; a threshold acts on the guided D. x [B,*D], condition int64 [B].
+
+    guidance: the largest scale of the paper's figures [recall]; 1 is the conditional model."""
+    options = dict(order=order, form=form, predicts=predicts, official=official, lower_order_final=lower_order_final)
+    rows = multistep_plan(grid, process, **options)
+    if not math.isfinite(guidance) or condition.shape != x.shape[:1]:
+        raise ValueError(f"guidance, condition: {guidance!r}, {tuple(condition.shape)}, expected finite and [{len(x)}]")
+
+    def step(x: Tensor, row: Multistep, before: tuple[Tensor, ...], *, model: Any, draws: Draws) -> tuple[Tensor, Any]:
+        both = thresholded(guided(model, condition, guidance), threshold, bound)
+        return multistep(x, row, before, model=both, draws=draws)
+
+    return drive(rows, step, model, x, draws=draws, memory=())
+
+
 def sample_singlestep(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
     eta: float = 0.0, r1: float = 0.0, r2: float = 0.0, noise: str = "brownian", threshold: float = 0.0,
@@ -294,17 +338,22 @@ PAPER = Paper(
             consumes="mean",
             path="vp-linear",
             grid=grids.uniform_lam,
-            nfe=partial(per_step, 1 if method is sample else options.get("order", 2)),
             stochastic="eta" in options,
             # in noise prediction an SDE is not exact on a point; a threshold and clipped coordinates have no symmetry
             exact_on=frozenset() if options.keys() & {"predicts", "threshold"} else frozenset({"delta"}),
             symmetric=frozenset({"paths"} if "threshold" in options else {"rotation", "paths"}),
-            **traits,
+            **{"nfe": partial(per_step, 1 if method is sample else options.get("order", 2)), **traits},
         )
         for name, method, options, traits in (
             ("2m", sample, {}, dict(order=2.0, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
             ("2m_taylor", sample, {"form": "taylor"}, dict(order=2.0, variant=True)),
             ("2m_thresholded", sample, {"threshold": 0.995}, dict(variant=True)),
+            ("2m_guided", sample_guided, {}, dict(
+                order=2.0, variant=True, needs=frozenset({"condition"}), condition="label",
+                nfe=lambda grid: 2 * per_step(1, grid), reduces=(
+                    Reduction({}, "lu2022dpmsolverpp.2m"), Reduction({"guidance": 1.0}, "lu2022dpmsolverpp.2m"),
+                    Reduction({"predicts": "eps"}, "lu2022dpmsolver.2m"),
+                    Reduction({"lower_order_final": False}, "ho2022cfg.2m")))),
             # held to order 2 by its start-up, one step of order 1 and one of order 2
             ("3m", sample, {"order": 3}, dict(order=2.0, variant=True)),
             ("3m_official", sample, {"order": 3, "official": True}, dict(order=2.0)),
@@ -321,7 +370,9 @@ PAPER = Paper(
                  Reduction({"eta": 0.0}, "lu2022dpmsolverpp.2m_taylor", {"lower_order_final": False}),))),
             ("sde3m", sample, {"eta": 1.0, "lower_order_final": False, "form": "taylor", "order": 3},
              dict(weak_order=2.0, variant=True, reduces=(
-                 Reduction({"eta": 0.0}, "lu2022dpmsolverpp.3m", {"lower_order_final": False, "form": "taylor"}),))),
+                 Reduction({"eta": 0.0}, "lu2022dpmsolverpp.3m", {"lower_order_final": False, "form": "taylor"}),
+                 Reduction({"order": 2}, "lu2022dpmsolverpp.sde2m_heun"),
+                 Reduction({"order": 1}, "lu2022dpmsolverpp.sde1")))),
             ("sde3m_official", sample,
              {"eta": 1.0, "lower_order_final": False, "form": "taylor", "order": 3, "official": True},
              dict(weak_order=2.0, variant=True, reduces=(Reduction(
