@@ -274,6 +274,12 @@ def test_n_experts_have_n_times_the_weights_and_one_is_active():
         assert touched == {str(int(0.3 * n))}
 
 
+def test_a_chain_ends_where_its_process_ends():
+    """1,000 steps of any path that begins at 0 or near it: t_max for the last, a thousandth of it for the first."""
+    ve = process.named("ve-edm")
+    assert mode.chain_times(torch.tensor([0.0, 0.5, 0.9999]), ve).tolist() == pytest.approx([0.08, 40.08, 80.0])
+
+
 # refusals
 
 

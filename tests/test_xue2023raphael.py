@@ -223,6 +223,8 @@ def test_the_loss_is_the_squared_error_of_the_noise_on_the_steps_of_the_chain():
     chain = process.named("discrete-linear")
     t = raphael.chain_times((torch.arange(1000).double() + 0.5) / 1000, chain)
     assert torch.equal((t * 1000).round().long(), torch.arange(1, 1001))
+    ve = process.named("ve-edm")
+    assert raphael.chain_times(torch.tensor([0.0, 0.9999]), ve).tolist() == pytest.approx([0.08, 80.0])
     t, x0, noise = t[::150], normals(7, 2), normals(7, 2, tag="eps")
     x, model = chain.noised(x0, t, noise), Predictor("mean", lambda x, t: 0.3 * x)
     eps = (x - chain.alpha(t)[:, None] * 0.3 * x) / chain.sigma(t)[:, None]

@@ -110,8 +110,8 @@ class Plan(NamedTuple):
     slope: Tensor
 
 
-def plan(grid: Tensor, process: Process, *, edges: Tensor, order: int = 1, restart: bool = False) -> Plan:
-    """Coefficients of the step in lam; restart: no slope where the expert, a block of `edges`, changed."""
+def plan(grid: Tensor, process: Process, *, edges: Tensor, order: int, restart: bool) -> Plan:
+    """Coefficients of the step in lam; options as in `sample`. A block of `edges` is an expert. Raises ValueError."""
     if order not in (1, 2):
         raise ValueError(f"order: {order!r}, expected 1 (ddim) or 2 (2m)")
     t, s = grids.checked(grid)[:-1], grid[1:]
