@@ -1,5 +1,6 @@
 """Chosen boundary conditions: the linear-Gaussian theory, exactly; choosing, its cost; that nothing else is random."""
 
+import inspect
 import math
 from dataclasses import replace
 
@@ -129,6 +130,22 @@ def test_more_noises_never_choose_worse():
     assert pools[-1].std().item() == pytest.approx(80, rel=0.35)  # 120 numbers of the prior's 80
 
 
+def test_with_more_pairs_the_scores_become_the_risk():
+    """Invariant 4, R to infinity. Over noises the risk |P^(1/2) x|^2/S^2 has variance 2 tr P^2, the cross term with the
+    R errors z - m(y) has 4 tr P^2/R: their correlation is 1/sqrt(1 + 2/R), about .58 at 1 and .99 at 100."""
+    problem, count = gaussian_problem(8), 100
+    S, A, s = problem.covariances[0], problem.matrix, problem.noise_std
+    z = problem.means[0] + laws.normals(4, "truth", count, 4) @ torch.linalg.cholesky(S).T
+    y = z @ A.T + s * laws.normals(5, "noise", count, A.shape[0])
+    _, P = posterior(problem)
+    process, found = replace(VE.between(1e-4, 1000.0), prior_std=1000.0), {}
+    for pairs in (1, count):
+        choice, pool = chosen(problem, Pairs(z[:pairs], y[:pairs]), candidates=40, process=process, steps=300)
+        theory = torch.einsum("ki,ij,kj->k", pool, P, pool)
+        found[pairs] = torch.corrcoef(torch.stack([choice.scores, theory]))[0, 1].item()
+    assert found[count] > 0.95 and found[1] < 0.95 * found[count], found
+
+
 @pytest.mark.parametrize("distance", ["mse", "mae"])
 def test_scores_are_means_of_distances_over_the_pairs(distance):
     problem = gaussian_problem(7)
@@ -177,9 +194,7 @@ def test_one_noise_restores_every_row_and_nothing_else_is_random():
     torch.testing.assert_close(restored([1]).x, first.x[1:2], rtol=0, atol=1e-12)
     rows = paper.plan(paper.spread_subsequence(4, CHAIN), CHAIN)
     meter = require(conditional(DIGITS, CHAIN), "mean", 3)
-    by_hand = paper.restore(
-        meter, first.memory.x.expand(3, 1, 8, 8), rows, DIGITS.rows([0, 1, 2]).measurement.picture
-    )
+    by_hand = paper.restore(meter, first.memory.x.expand(3, 1, 8, 8), rows, DIGITS.rows([0, 1, 2]).measurement.picture)
     assert torch.equal(first.x, by_hand)
     assert not torch.equal(restored([0, 1, 2], pool_seed=1).x, first.x)
 
@@ -191,6 +206,36 @@ def test_the_choice_is_metered():
     assert run.memory.scores.shape == (3,)
     few = Pairs(*(part[:5] for part in DIGITS.reference))
     assert torch.equal(restored([0, 1, 2], reference=few, references=0).memory.scores, run.memory.scores)
+
+
+def test_all_the_pairs_or_so_many_of_them():
+    few = Pairs(*(part[:5] for part in DIGITS.reference))
+    assert torch.equal(restored([0], reference=few, references=5).x, restored([0], reference=few, references=0).x)
+    assert not torch.equal(
+        restored([0], references=1).memory.scores, restored([0], reference=few, references=5).memory.scores
+    )
+    assert restored([0], candidates=1).memory.index == 0
+
+
+def test_any_function_measures_the_distance():
+    named = restored([0, 1], distance="mae")
+    given = restored([0, 1], distance=lambda x, z: (x - z).flatten(1).abs().mean(1))
+    assert torch.equal(named.memory.scores, given.memory.scores) and torch.equal(named.x, given.x)
+    farthest = restored([0, 1], distance=lambda x, z: -paper.DISTANCES["mse"](x, z))
+    assert farthest.memory.index == int(restored([0, 1]).memory.scores.argmax())
+
+
+def test_defaults_are_those_of_the_card():
+    """K about 1,000 [recall]; all the pairs there are, squared error."""
+    options = inspect.signature(paper.sample_chosen).parameters
+    assert {name: options[name].default for name in ("candidates", "references", "pool_seed", "distance")} == {
+        "candidates": 1000, "references": 0, "pool_seed": 0, "distance": "mse"
+    }  # fmt: skip
+
+
+def test_scores_are_float64_whatever_the_state():
+    run = restored([0, 1], x=torch.empty(2, 1, 8, 8), reference=Pairs(*(part.float() for part in DIGITS.reference)))
+    assert run.x.dtype == torch.float32 and run.memory.scores.dtype == torch.float64
 
 
 def test_the_card_of_random_noise_is_the_conditional_flow_from_each_rows_own():
@@ -233,7 +278,9 @@ def test_models_without_a_condition_and_grids_beyond_the_chain_are_refused():
             Predictor("mean", lambda x, t: x), x, paper.spread_subsequence(2, CHAIN), process=CHAIN,
             draws=Philox(1, 1), condition=x,
         )  # fmt: skip
-    with pytest.raises(grids.BadGrid, match="expected 1..1000"):
-        paper.spread_subsequence(1001, CHAIN)
+    for steps in (0, 1001):
+        with pytest.raises(grids.BadGrid, match="expected 1..1000"):
+            paper.spread_subsequence(steps, CHAIN)
+    assert paper.spread_subsequence(1, CHAIN).tolist() == [1.0, 0.0]
     with pytest.raises(grids.BadGrid, match="ve-edm at 80"):
         paper.spread_subsequence(4, VE)

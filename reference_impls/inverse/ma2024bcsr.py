@@ -5,9 +5,9 @@ ICLR 2024, arXiv:2305.15357. Official code: none published.
 Path        x_t = alpha_t x0 + sigma_t eps; any. Tested in the paper on SR3's and StableSR's chains; here the cosine
             chain of the suite's enlarging networks, t = i/1000, t = 0 is clean data.
 Loss        none: training free. A measure M of distance to the true image ranks starting noises.
-Step        h(x_T, y): DDIM, x_s = (sigma_s/sigma_t) x_t + (alpha_s - alpha_t sigma_s/sigma_t) D(x_t, t, y), or any
-            deterministic solver. x* = argmin over K noises x^(k) of mean_r M(h(x^(k), y_r), z_r) on R known pairs
-            (y_r, z_r); then h(x*, y) for every y, with the same solver and grid.
+Step        h(x_T, y): DDIM, x_s = (sigma_s/sigma_t) x_t + (alpha_s - alpha_t sigma_s/sigma_t) D(x_t, t, y); the idea
+            holds for any deterministic solver. x* = argmin over K noises x^(k) of mean_r M(h(x^(k), y_r), z_r) on R
+            known pairs (y_r, z_r); then h(x*, y) for every y, with the same solver and grid.
 Cost        NFE = steps, and once K R steps to choose; metered together, spread over the batch. Order 1. Deterministic:
             one image for each y.
 Exact when  point mass. Linear Gaussian, posterior N(m(y), U diag(w) U^T): on ve-edm from sigma_max to 0
@@ -15,10 +15,11 @@ Exact when  point mass. Linear Gaussian, posterior N(m(y), U diag(w) U^T): on ve
             tr P + |P^(1/2) x_T|^2/sigma_max^2 with P free of y: every y ranks the noises alike, and the best of all is
             x_T = 0, which gives the posterior mean. The chosen score falls in K, for nested noises.
 Differs     No code: K about 1,000, R about 300, DDIM and LPIPS are from memory [recall]; M here is a squared or an
-            absolute difference, or any function given to `choose`. The argument for one noise for all y assumes
-            p(y | h(x_T, no image)) about uniform; in the linear Gaussian case it is exact without. With M = "mse" the
-            method moves along the distortion axis: towards the posterior mean, without diversity. Noises are drawn from
-            the process's prior by a seed of their own: they belong to the tuning, which precedes all samples.
+            absolute difference, or any function given as `distance` (LPIPS, features). The argument for one noise for
+            all y assumes p(y | h(x_T, no image)) about uniform; in the linear Gaussian case it is exact without. With
+            M = "mse" the method moves along the distortion axis: towards the posterior mean, without diversity. Noises
+            are drawn from the process's prior by a seed of their own: they belong to the tuning, which precedes all
+            samples.
 """
 
 from __future__ import annotations
@@ -113,12 +114,13 @@ def sample_chosen(
     candidates: int = 1000,
     references: int = 0,
     pool_seed: int = 0,
-    distance: str = "mse",
+    distance: str | Distance = "mse",
 ) -> Run:
     """h from one noise for all rows; of x [B,*D] only shape, dtype and device matter.
 
     reference: known pairs, their conditions like `condition`; candidates K 1,000 [recall]; references R, the first so
-    many pairs (0: all); pool_seed: of the candidates; distance: a key of DISTANCES. memory of the run: the Choice.
+    many pairs (0: all); pool_seed: of the candidates; distance: a key of DISTANCES, or a function like those there.
+    memory of the run: the Choice.
     Raises ValueError for candidates < 1, more references than there are, or an unknown distance.
     """
     known = reference.x0.shape[0]
@@ -126,11 +128,12 @@ def sample_chosen(
         raise ValueError(f"candidates: {candidates!r}, expected at least 1 noise to choose from")
     if not 0 <= references <= known or known == 0:
         raise ValueError(f"references: {references!r} of {known} pairs, expected 0 (all) to {known}; give more pairs")
-    if distance not in DISTANCES:
-        raise ValueError(f"distance: {distance!r} is not known; expected one of {', '.join(DISTANCES)}")
+    if isinstance(distance, str) and distance not in DISTANCES:
+        raise ValueError(f"distance: {distance!r} is not known; expected one of {', '.join(DISTANCES)}, or a function")
     meter, rows = require(model, "mean", x.shape[0]), plan(grid, process)
+    measure = DISTANCES[distance] if isinstance(distance, str) else distance
     few = Pairs(*(part[: references or known] for part in reference))
-    choice = choose(meter, noises(candidates, x, process, pool_seed), rows, few, DISTANCES[distance])
+    choice = choose(meter, noises(candidates, x, process, pool_seed), rows, few, measure)
     return Run(restore(meter, choice.x.expand_as(x), rows, condition), meter.nfe, memory=choice)
 
 
