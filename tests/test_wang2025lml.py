@@ -275,6 +275,25 @@ def test_turned_draws_nothing_where_there_is_no_room():
     torch.testing.assert_close(found, base, rtol=1e-12, atol=1e-12)
 
 
+def test_turned_turns_every_direction_by_its_angle():
+    """One step of order 1 on two entries, from a state that is all direction: (x_s - c x) has n's length, and the angle
+    .1 that is the default."""
+    grid, x = torch.tensor([0.9, 0.5], dtype=torch.float64), normals(4, 2)
+    model = targets.exact(targets.named("mixture-2d"), VP)
+    common = dict(process=VP, draws=Philox(2, 4))
+    base = lml.sample_dpm(model, x, grid, **common, arithmetic="stable").x - VP.sigma(0.5) / VP.sigma(0.9) * x
+    for options, angle in (({}, 0.1), ({"angle": 0.4}, 0.4)):
+        way = lml.sample_turned(model, x, grid, **common, **options).x - VP.sigma(0.5) / VP.sigma(0.9) * x
+        torch.testing.assert_close(dot(way, way), dot(base, base))
+        torch.testing.assert_close(
+            dot(way, base) / dot(base, base), torch.full((4,), math.cos(angle), dtype=torch.float64)
+        )
+    longer = grids.uniform_lam(20, VP)
+    found = lml.sample_turned(model, x, longer, **common, angle=1e-9).x
+    second = lml.sample_dpm(model, x, longer, **common, order=2, arithmetic="stable").x
+    torch.testing.assert_close(found, second, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("sample", "options", "said"),
     [
