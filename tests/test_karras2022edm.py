@@ -129,6 +129,37 @@ def test_variance_error_is_second_order_for_fixed_churn_and_first_for_fixed_gamm
     assert math.log2(per_step[1] / per_step[2]) < 1.4
 
 
+def test_churn_triples_the_variance_error_of_the_exact_denoiser():
+    """Claim c of the card: from 1.1e-2 to 3.6e-2 with S_churn = 8 at 32 steps, sigma 20 -> .05, c = .25."""
+    path = VE.between(0.05, 20.0)
+    found = [
+        relative_variance_error(CHURN, path, grids.power(7.0)(32, path), 0.25, churn_noise=1.0, churn=churn)
+        for churn in (0.0, 8.0)
+    ]
+    assert found == pytest.approx([1.1e-2, 3.6e-2], rel=0.05)  # two digits printed
+
+
+def error_at_quantiles(steps, exponent=7.0, order=2):
+    """RMS error against the exact flow of G3 from sigma 80 to .002, over 32 quantiles of p_80."""
+    g3 = targets.named("g3")
+    levels = (torch.arange(32, dtype=torch.float64) + 0.5) / 32
+    x = g3.flow(torch.special.ndtri(levels)[:, None], 0.0, 1.0, 1.0, 80.0)
+    grid = grids.power(exponent)(steps, VE)
+    found = edm.sample(exact_model(VE), x, grid, process=VE, draws=Silence(), order=order).x
+    return (found - g3.flow(x, 1.0, 80.0, 1.0, 0.002)).square().mean().sqrt().item()
+
+
+def test_errors_of_the_card_s_first_two_claims():
+    """Claims a and b: Euler at 100, 300 evaluations and Heun at 60, 100, 120; 18 grid points with rho 1 .. 20."""
+    euler = [error_at_quantiles(steps, order=1) for steps in (100, 300)]
+    heun = [error_at_quantiles(evaluations // 2) for evaluations in (60, 100, 120)]
+    assert euler + heun == pytest.approx(
+        [4.39e-2, 1.19e-2, 1.30e-2, 4.70e-3, 3.26e-3], rel=5e-3
+    )  # three digits printed
+    exponents = [error_at_quantiles(17, exponent) for exponent in (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 20.0)]
+    assert exponents == pytest.approx([1.47, 0.133, 0.0551, 0.0415, 0.0409, 0.0426, 0.0463], rel=5e-3)
+
+
 @pytest.mark.parametrize("churn", [0.0, 1.5, 40.0])
 def test_sampler_is_algorithm_two(churn):
     """Algorithm 2 in the paper's letters: (x - D)/t, S_churn over the number of levels, capped, Euler to 0."""
