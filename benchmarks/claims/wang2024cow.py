@@ -17,6 +17,7 @@ HALF, QUARTER = "mixture-2d-half", "digits-quarter"
 CYCLES = (0, 1, 3, 10)
 MANY = 3000
 NETS = range(3)
+PLANE = "text-to-image models to a plane mixture whose first coordinate is known; its joint law stands for the second's"
 
 
 def cow(target: str, n: int, steps: int = 10, method: str = "cow", **options: float | str) -> list[Job]:
@@ -67,7 +68,7 @@ CLAIMS = (
         "sliced_w1", lambda: cow(HALF, MANY, cycles=0), lambda: cow(HALF, MANY), "cycles-approach-the-conditional-law",
         says="Ten cycles bring the unknown part nearer to its law given the known one than none.",
         locus="section 3 of the paper [text]: information flows out of the seed; the card's claim on mixtures",
-        scaled="text-to-image models to a plane mixture of which one coordinate is known",
+        scaled=PLANE,
         transfer="strong",
         estimand="sliced W1 (no cycles) - sliced W1 (ten), mean over 10 seeds of n = 3,000",
     ),
@@ -77,7 +78,7 @@ CLAIMS = (
         locus="section 4 of the paper [text]; the card's claim on cycles",
         kind="ranking",
         evidence="A",
-        scaled="text-to-image models to a plane mixture of which one coordinate is known; 30 cycles left out",
+        scaled=PLANE + "; 30 cycles left out",
         transfer="strong",
         estimand="least fall of sliced W1 from one number of cycles to the next, mean over 10 seeds of n = 3,000",
         jobs=lambda: [each for c in CYCLES for each in cow(HALF, MANY, cycles=c)],
@@ -110,7 +111,7 @@ CLAIMS = (
         "sliced_w1", lambda: replaced(HALF, MANY, 37), lambda: cow(HALF, MANY), "better-than-replacement-without-cycles",
         says="At 37 evaluations the cycles come nearer to the conditional law than replacement without cycles.",
         locus="section 4 of the paper [text]: inpainting and SDEdit baselines; the card's claim",
-        scaled="text-to-image models to a plane mixture of which one coordinate is known; the guide's rest is 0",
+        scaled=PLANE + "; the guide's rest is 0",
         transfer="weak",
         estimand="sliced W1 (SDEdit with the known part) - sliced W1 (COW), mean over 10 seeds of n = 3,000",
     ),
@@ -118,7 +119,7 @@ CLAIMS = (
         "sliced_w1", lambda: cow(HALF, MANY, levels="0.27.1"), lambda: cow(HALF, MANY), "levels-of-diffusers-0-27-1-cost-quality",
         says="Re-noising by the factor of one step higher, as with diffusers 0.27.1, is worse than by the right one.",
         locus="differs: inject_noise reads inverse_timesteps, which are one step off in the README's recommended release",
-        scaled="text-to-image models to a plane mixture of which one coordinate is known",
+        scaled=PLANE,
         transfer="strong",
         estimand="sliced W1 (0.27.1) - sliced W1 (consistent), mean over 10 seeds of n = 3,000",
     ),
@@ -126,7 +127,7 @@ CLAIMS = (
         "sliced_w1", lambda: cow(HALF, MANY, levels="0.17.1"), lambda: cow(HALF, MANY), "levels-of-diffusers-0-17-1-cost-quality",
         says="Denoising from one level too low, as with diffusers 0.17.1, is worse than from the right one.",
         locus="differs: that release inverts to one level above the one where the pipeline's scheduler goes on",
-        scaled="text-to-image models to a plane mixture of which one coordinate is known",
+        scaled=PLANE,
         transfer="strong",
         estimand="sliced W1 (0.17.1) - sliced W1 (consistent), mean over 10 seeds of n = 3,000",
     ),
