@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.laws.accuracy import Silence
 from benchmarks.laws.conduct import exact_model
 from benchmarks.laws.impulses import output_law
-from reference_impls import catalogue
+from reference_impls import catalogue, targets
 from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
@@ -67,6 +67,30 @@ def test_sampler_is_the_published_loop(large, lag, masked):
     )  # fmt: skip
     torch.testing.assert_close(found.x, x, rtol=1e-11, atol=1e-11)
     assert found.nfe == 2 * k
+
+
+@pytest.mark.parametrize(
+    ("large", "masked", "official"),
+    [  # image_editing_sample's loop in float64 (its `extract` casts to float32), gmm-64, k = 40, three passes: guide
+       # .5 Philox(1, 3), first e Philox(5, 3), the rest Philox(2, 3)
+        (False, True, (13.43768774189836, 0.10291139903284607, -0.9093736842838274)),
+        (False, False, (13.347601079223066, 0.5334327613604553, -0.24711293779929194)),
+        (True, True, (13.43335847699112, 0.10291139903284607, -0.9093736842838274)),
+        (True, False, (13.358366306050696, 0.5254875131575175, -0.24603100438473968)),
+    ],
+)  # fmt: skip
+def test_official_numbers(large, masked, official):
+    like = torch.empty(3, 1, 8, 8, **F64)
+    guide, e = 0.5 * Philox(1, 3).normal("g", like), Philox(5, 3).normal("e", like)
+    known = torch.arange(64).reshape(1, 8, 8) % 3 == 0 if masked else None
+    model = targets.exact(targets.named("gmm-64"), CHAIN)
+    run = OFFICIAL.sample(
+        model, CHAIN.noised(guide, 0.04, e), knots(40), process=CHAIN, draws=Philox(2, 3), guide=Guide(guide, known),
+        large=large,
+    )  # fmt: skip
+    x = run.x
+    assert (x.sum().item(), x[0, 0, 0, 0].item(), x[2, 0, 7, 7].item()) == pytest.approx(official, rel=1e-10)
+    assert run.nfe == 120
 
 
 @pytest.mark.parametrize("card", [SDE, ODE], ids=lambda card: card.id)
@@ -152,6 +176,13 @@ def test_an_end_above_clean_data_becomes_a_guide_over_its_alpha():
     assert end.item() == pytest.approx(0.7 * path.alpha(0.2), rel=1e-12)
 
 
+def test_a_state_stays_in_its_precision_beside_a_guide_of_another():
+    guide, known = normals("guide", 4, 3), torch.tensor([True, False, True])
+    x = CHAIN.noised(guide, 0.009, normals("e", 4, 3)).float()
+    run = SDE.sample(MODEL, x, knots(9), process=CHAIN, draws=Philox(1, 4), guide=Guide(guide, known))
+    assert run.x.dtype == torch.float32 and torch.equal(run.x[:, known], guide.float()[:, known])
+
+
 def test_start_is_the_noised_guide():
     guide, grid = normals("guide", 5, 2, 2), SDE.grid(10, CHAIN)
     x = SDE.start(Philox(4, 5), guide.float(), grid, CHAIN, {"guide": Guide(guide)})
@@ -164,10 +195,12 @@ def test_grid_of_the_readme_and_img2img_tails():
     """--t 500: the knots 500, 499, .., 0. int(50 x .3) = 15 evaluations at strength .3, one at least."""
     torch.testing.assert_close(SDE.grid(500, CHAIN), knots(500), rtol=0, atol=1e-15)
     whole = grids.uniform_lam(50, processes.named("vp-linear"))
-    for strength, steps in ((0.3, 15), (0.8, 40), (0.99, 49), (1.0, 50)):
+    edm = processes.named("ve-edm")
+    torch.testing.assert_close(SDE.grid(4, edm)[0].item(), 40.0)  # half of t_max on any path
+    for strength, steps in ((0.02, 1), (0.3, 15), (0.8, 40), (0.99, 49), (1.0, 50)):
         part = paper.tail(whole, strength)
         assert part.shape[0] - 1 == steps and torch.equal(part, whole[-1 - steps :])
-    for bad in (0.0, 0.01, 1.2):
+    for bad in (0.0, 0.01, 0.0199, 1.2):
         with pytest.raises(ValueError, match="strength"):
             paper.tail(whole, bad)
 
@@ -205,6 +238,10 @@ def test_refiner_of_the_base_is_the_base_bit_for_bit():
     found = EXPERTS(base, refiner, process=CHAIN)(x, t)
     assert torch.equal(found - MODEL(x, t) > 0.5, (t <= 0.2)[:, None])
     assert sum(times.shape[0] for _, times in calls) == 6
+    for t, share, added in ((1.0, 0.0, 1), (0.0, 1.0, 1), (0.5, 1.0, 0), (0.9, 0.1, 1)):  # 1 - .9 rounds to below .1
+        found = EXPERTS(base, refiner, process=CHAIN, share=share)
+        assert torch.equal(found(x, t), (refiner if added else base)(x, t))
+        assert torch.equal(found(x, torch.tensor(t, **F64)), (refiner if added else base)(x, t))
     path = processes.named("ve-edm").between(2.0, 12.0)
     assert (
         EXPERTS(base, refiner, process=path, share=0.5)(x, 7.0).mean()

@@ -4,7 +4,8 @@ Meng, He, Song, Song, Wu, Zhu, Ermon, "SDEdit: Guided Image Synthesis and Editin
 Equations", ICLR 2022, arXiv:2108.01073. Official code: ermongroup/SDEdit (MIT).
 Refiner: Podell et al., "SDXL", arXiv:2307.01952.
 Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at t = i/1000; the code's args.t = k is
-            the level t0 = k/1000 where the grid begins, its index i our t = (i+1)/1000. Any path works.
+            the level t0 = k/1000 where the grid begins (400 by default, 500 in the README and here), its index i our
+            t = (i+1)/1000. Any path works.
 Loss        none of its own: the denoiser of any paper.
 Step        x_t0 = alpha_t0 g + sigma_t0 e. Then e_hat = (x_t - alpha_t D)/sigma_t, v = eta sigma_s sqrt(1 - exp(-2h)),
             h = lam_s - lam_t, x_s = alpha_s D + sqrt(sigma_s^2 - v^2) e_hat + v z: eta = 1 is the SDE (ancestral DDPM),
@@ -71,9 +72,7 @@ class Plan(NamedTuple):
     known_fresh: Tensor
 
 
-def plan(
-    grid: Tensor, process: Process, *, eta: float, large: bool = False, repetitions: int = 1, lag: bool = False
-) -> Plan:
+def plan(grid: Tensor, process: Process, *, eta: float, large: bool, repetitions: int, lag: bool) -> Plan:
     """Coefficients of every step of every repetition, float64 [repetitions steps].
 
     eta in [0, 1]: 1 the SDE, 0 the ODE. large: the forward variance b instead of the posterior's ("fixedlarge").
@@ -156,7 +155,7 @@ def sample(
 def start_noised(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:
     """alpha_t g + sigma_t e at t = grid[0], [B,*D]."""
     t = grid[0].item()
-    image = aids["guide"].image.to(like.device, like.dtype).expand_as(like)
+    image = aids["guide"].image.to(like.device, like.dtype)
     return process.noised(image, t, draws.normal("start", like))
 
 
