@@ -167,7 +167,7 @@ def test_variance_errors_of_the_design(name):
 
 @pytest.mark.parametrize(("name", "path", "order"), [("sde3m", "vp", 2.0), ("sde1_eps", "ve", 1.0)])
 def test_slow_weak_orders_arrive(name, path, order):
-    """Where the law's 512 steps are too few (the cards' known failures), the slope at 2,048 is that of the card."""
+    """Where the slope falls slowly, that at 2,048 steps is the card's."""
     place = VP if path == "vp" else VE.between(0.05, 20.0)
     errors = [relative_variance_error(SAMPLERS[name], place, grids.uniform_lam(n, place), 0.25) for n in (1024, 2048)]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)

@@ -117,7 +117,40 @@ def test_defaults_are_those_of_the_published_script():
     assert found.x.flatten().tolist() == pytest.approx(CODED["bh1", "data"], rel=1e-11) and found.nfe == 6
 
 
-# ---- the weights -------------------------------------------------------------------------------------------------
+# the same with dynamic thresholding at .995, bh1, data, each coordinate a G3 of its own, from (.9, -.4, .1) and
+# (-3.3, 2, -1); False: as it ends, True: denoise_to_zero
+CLIPPED = {
+    False: (1.0050125255842801, -0.07051577141234198, 0.4186793246684268, -0.986618736148106, 1.0189174499329021,
+            -0.6076183496040966),
+    True: (1.0, -0.06924587384664259, 0.4186567855878634, -0.9686622319625199, 1.0, -0.5971115691780656),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("denoised", CLIPPED)
+def test_thresholding_is_that_of_the_official_code(denoised):
+    path, card = process.named("vp-linear"), catalogue.samplers()["zhao2023unipc.unipc3_thresholded"]
+    alone = exact_model(path)
+    model = Predictor("mean", lambda y, t: alone(y.reshape(-1, 1), t).reshape(y.shape))
+    x = torch.tensor([[0.9, -0.4, 0.1], [-3.3, 2.0, -1.0]], dtype=torch.float64)
+    options = dict(process=path, draws=Silence(), denoise_to_zero=denoised)
+    found = card.sample(model, x, grids.uniform_t(6, path), **options)
+    assert found.x.flatten().tolist() == pytest.approx(CLIPPED[denoised], rel=1e-11) and found.nfe == 6 + denoised
+
+
+def test_the_bound_of_the_threshold_and_what_it_leaves_alone():
+    """q is at least the bound: the first row, below it, is only halved; the second is clipped at its median."""
+    wide = Predictor("mean", lambda y, t: torch.tensor([[0.5, -1.0], [1.5, 4.0]], dtype=torch.float64))
+    found = unipc.thresholded(wide, 0.5, 2.0)(torch.ones(2, 2), 0.3)
+    q = 2.75  # the median of 1.5 and 4
+    assert found.flatten().tolist() == pytest.approx([0.25, -0.5, 1.5 / q, 1.0], rel=1e-14)
+    x, grid = torch.ones(2, 2, dtype=torch.float64), grids.uniform_t(3, VP)
+    loose, tight = (run(grid, x=x, model=wide, threshold=1.0, bound=bound).x for bound in (9.0, 1.0))
+    assert torch.equal(tight, run(grid, x=x, model=wide, threshold=1.0).x) and not torch.equal(loose, tight)
+    empty = run(grid, x=x[:0], model=Predictor("mean", lambda y, t: y), threshold=0.9).x
+    assert empty.shape == (0, 2)
+
+
+# ---- the weights -----------------------------------------------------------------------------------------------------
 def integral(prediction, power, t, s):
     """What the prediction lam^power adds over t -> s: w int e^{..} l^power dl, Simpson on 2,000 intervals."""
     lam = torch.linspace(VP.lam(t), VP.lam(s), 2_001, dtype=torch.float64)
@@ -311,6 +344,8 @@ def test_ends_on_clean_data(prediction, options):
         torch.testing.assert_close(result.x, seen[-1], rtol=1e-13, atol=1e-13)
     with pytest.raises(grids.BadGrid, match="nothing can be corrected"):
         run(grid, path, correct_last=True)
+    with pytest.raises(grids.BadGrid, match="denoise_to_zero: True"):
+        run(grid, path, denoise_to_zero=True)
 
 
 def test_refuses_a_start_without_signal_before_it_evaluates():
@@ -334,3 +369,14 @@ def test_refuses_a_start_without_signal_before_it_evaluates():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         unipc.plan(UNEVEN, VP, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"threshold": 1.5}, {"threshold": 0.9, "bound": 0.0}, {"threshold": 0.9, "prediction": "noise"}]
+)
+def test_bad_thresholds_are_refused_before_the_first_evaluation(options):
+    def never(y, t):
+        raise AssertionError("evaluated")
+
+    with pytest.raises(ValueError, match=f"threshold: {options['threshold']}"):
+        run(UNEVEN, model=Predictor("mean", never), **options)

@@ -16,18 +16,22 @@ Step        h = lam_s - lam_t. Data: m = D, L = sigma_s/sigma_t, w = alpha_s, z 
             The corrector acts when its evaluation is at hand, at the start of the next interval; the last interval has
             none. Memory: the corrected state and the last predictions.
             Orders 1, 2, .. p at the start; lower_order_final: at most the steps that remain. A step to sigma_s = 0 is
-            of order 1.
-Cost        NFE = steps, one more with correct_last. Started exactly, UniP-p has order p and UniPC-p p + 1. As shipped:
-            UniP 2 for p >= 2 (its first step is of order 1), UniPC 3 for p >= 2 without lower_order_final (its first
-            step is of order 2; on VP from high noise that is invisible and p = 3 shows 4) and 2 with it.
+            of order 1. threshold: D is clipped to [-q, q] and divided by q, the quantile of |D| in its sample, at least
+            the bound.
+Cost        NFE = steps, one more with correct_last or denoise_to_zero. Started exactly, UniP-p has order p and UniPC-p
+            p + 1. As shipped: UniP 2 for p >= 2 (its first step is of order 1), UniPC 3 for p >= 2 without
+            lower_order_final (its first step is of order 2; on VP from high noise that is invisible and p = 3 shows 4)
+            and 2 with it.
 Exact when  point mass, any step; every path with the same rho gives the same x/alpha. UniP-1 is DDIM; UniP-2 with bh2
             is DPM-Solver++(2M). Predictions polynomial in lam: UniPC-p up to degree p (p >= 2), UniP-3 up to 2.
 Differs     B of the paper drops out wherever the system is solved, so that bh1, bh2 and vary differ only in UniP-2 and
             UniPC-1; "vary" is the system solved throughout. The code's vary corrector takes the new node's weight
             from the row before the last and drops the last row of the others: variant "vary_official", order 1. The
             code refuses steps < order: here the order is then at most steps. Its default is bh1, its README's bh2
-            elsewhere. Its dynamic thresholding is the data prediction's and no part of the solver: not here
-            (zju-pi/diff-sampler applies one unconditionally). denoise_to_zero is a grid that ends at 0.
+            elsewhere. Its thresholding acts on every data prediction, that of the corrector too, and on none of noise,
+            where it is refused here; zju-pi/diff-sampler always thresholds. Its continuous cosine path divides alpha
+            by alpha(0) and ends at t = .9946: the suite's path does not. The order of the last interval before
+            denoise_to_zero is lowered as if it were the last; on a grid that ends at 0 that to 0 is the last.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.phi import phi
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler
+from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, require
 
 VARIANTS = ("bh1", "bh2", "vary", "vary_official")
 
@@ -205,30 +209,44 @@ def predict_correct(
     return ahead, Memory(x if corrector else None, held)
 
 
+def thresholded(model: Model, quantile: float, bound: float) -> Model:
+    """The model with D clipped to [-q, q] and divided by q = max(quantile of |D| in its sample, bound)."""
+
+    def predict(x: Tensor, t: Time) -> Tensor:
+        mean = model(x, t)
+        if not mean.numel():
+            return mean  # of an empty batch there is no quantile
+        most = torch.quantile(mean.abs().flatten(1), quantile, dim=1).clamp(min=bound)
+        most = most.reshape(-1, *[1] * (x.ndim - 1))
+        return mean.clamp(-most, most) / most
+
+    return Predictor(getattr(model, "kind", None), predict)
+
+
 def sample(
-    model: Model,
-    x: Tensor,
-    grid: Tensor,
-    *,
-    process: Process,
-    draws: Draws,
-    order: int = 3,
-    variant: str = "bh1",
-    prediction: str = "data",
-    corrector: bool = True,
-    lower_order_final: bool = True,
-    correct_last: bool = False,
-) -> Run:
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 3, variant: str = "bh1",
+    prediction: str = "data", corrector: bool = True, lower_order_final: bool = True, correct_last: bool = False,
+    threshold: float = 0.0, bound: float = 1.0, denoise_to_zero: bool = False,
+) -> Run:  # fmt: skip
     """UniPC-p (UniP-p without corrector) from grid[0] to grid[-1]. x [B,*D].
 
     order, variant, prediction, lower_order_final: the code's sampler for CIFAR-10; correct_last: no part of the code.
+    threshold: a quantile, .995 in the code, or 0 for none; denoise_to_zero: D at grid[-1] in place of x.
     """
     rows = plan(
         grid, process, order=order, variant=variant, prediction=prediction, corrector=corrector,
         lower_order_final=lower_order_final, correct_last=correct_last,
     )  # fmt: skip
-    step = partial(predict_correct, corrector=corrector)
-    return drive(rows, step, model, x, draws=draws, memory=Memory(None, ()))
+    if threshold and (prediction != "data" or not (0 < threshold <= 1 and bound > 0)):
+        raise ValueError(f"threshold: {threshold!r}, bound {bound!r}, expected (0, 1] of data predictions, a bound > 0")
+    if denoise_to_zero and process.sigma(grid[-1].item()) <= 0:
+        raise grids.BadGrid("denoise_to_zero: True on a grid that ends at clean data; drop one of both")
+    model = thresholded(model, threshold, bound) if threshold else model
+    run = drive(rows, partial(predict_correct, corrector=corrector), model, x, draws=draws, memory=Memory(None, ()))
+    if not denoise_to_zero:
+        return run
+    meter = require(model, "mean", x.shape[0])
+    return run._replace(x=meter(run.x, grid[-1].item()), nfe=run.nfe + meter.nfe)
 
 
 def evaluations(grid: Tensor) -> float:
@@ -238,8 +256,10 @@ def evaluations(grid: Tensor) -> float:
 def _card(name: str, observed: float | None, *, reduces: tuple[Reduction, ...] = (), **options) -> Sampler:
     return Sampler(
         id=f"zhao2023unipc.{name}", sample=partial(sample, **options), grid=grids.uniform_lam, consumes="mean",
-        path="vp-linear", nfe=evaluations, order=observed, exact_on=frozenset({"delta"}),
-        symmetric=frozenset({"rotation", "paths"}), reduces=reduces, variant=name != "unipc3",
+        path="vp-linear", nfe=evaluations, order=observed, reduces=reduces, variant=name != "unipc3",
+        # a threshold moves a point beyond its bound, and clipped coordinates have no symmetry
+        exact_on=frozenset() if "threshold" in options else frozenset({"delta"}),
+        symmetric=frozenset({"paths"} if "threshold" in options else {"rotation", "paths"}),
     )  # fmt: skip
 
 
@@ -268,6 +288,7 @@ PAPER = Paper(
                 Reduction(FULL | {"prediction": "noise"}, "lu2022dpmsolver.2m", FULL, tolerance=1e-10),
             ),
         ),
+        _card("unipc3_thresholded", None, threshold=0.995),
         _card("unipc3_vary_official", 1.0, variant="vary_official", **FULL),
     ),
 )  # fmt: skip
