@@ -108,10 +108,10 @@ GUIDES, DIGITS = "gaussian-2d-guides", "digits-strokes"
 NETS = range(3)
 
 
-def painted(seed: int, method: str, process: str, steps: int, **options: float | bool) -> list[Job]:
+def painted(seed: int, method: str, process: str, intervals: int, **options: float | bool) -> list[Job]:
     """200 edits of 20 stroke paintings of digits by the network of a training seed."""
     return [
-        job(kind="sample", method=method, options=options, target=DIGITS, process=process, grid="t", steps=steps, n=200,
+        job(kind="sample", method=method, options=options, target=DIGITS, process=process, grid="t", steps=intervals, n=200,
             shards=10, start="card", dtype="float32", net_dtype="float32", model=trained("digits-simple", seed))
     ]  # fmt: skip
 
