@@ -119,7 +119,7 @@ def painted(seed: int, method: str, process: str, intervals: int, **options: flo
 
 def half_way(seed: int, **options: float | bool) -> list[Job]:
     """Up to t = .5 in 15 steps and back, without correction."""
-    return painted(seed, "vandelft2025code.code", "discrete-linear[0.001,0.5]", 15, steps=0, **options)
+    return painted(seed, "vandelft2025code.code", "discrete-linear[0.001,0.5]", 15, steps=0, closing=False, **options)
 
 
 def round_trip(steps: int) -> list[Job]:
