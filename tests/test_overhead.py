@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.jobs import UsageError, job
 from benchmarks.overhead import SHAPES, bare_loop, measured, null_model, terms_of
+from benchmarks.speed import network
 from benchmarks.speed.samplers import means, run_of
 from benchmarks.timing import DeviceNoise
 from reference_impls import catalogue
@@ -116,3 +117,10 @@ def test_an_overhead_job_says_how_it_compares():
         job(kind="overhead", method="song2020ddim.ddim", shape="7x7", n=1)
     with pytest.raises(UsageError, match="expected a sampler of means that needs no aid"):
         job(kind="overhead", method="lou2024sedd.analytic", shape="64x2", n=1)
+
+
+def test_the_large_network_has_the_published_size_and_heun_is_the_one_on_its_path():
+    net = network.Large()
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(55.7e6, rel=0.01)
+    assert net(torch.zeros(1, 3, 8, 8), 0.5).shape == (1, 3, 8, 8)
+    assert network.heun().order == 2.0 and network.heun().path == "ve-edm"
