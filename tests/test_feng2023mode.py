@@ -80,8 +80,12 @@ def test_a_row_goes_to_its_own_expert_and_to_no_other(experts):
     t = torch.linspace(1.0, VP.t_min, 30, dtype=torch.float64)
     assert (made(x, t) - exact_model(VP)(x, t)).abs().max() < 1e-14
     assert made.nfe == 1.0 and sum(part.rows for part in parts) == 30 and all(part.rows for part in parts)
+    mixed = VP.t_min + Philox(5, 30).uniform("t", (30,)) * (VP.t_max - VP.t_min)  # in no order
+    assert (made(x, mixed) - exact_model(VP)(x, mixed)).abs().max() < 1e-14
+    for part in parts:
+        part.rows = 0
     made(x, edges[1].item())
-    assert parts[0].rows >= 30 and sum(part.rows for part in parts) == 60
+    assert [part.rows for part in parts] == [30] + [0] * (experts - 1)
 
 
 def test_exact_experts_give_the_samples_of_the_exact_denoiser():

@@ -166,6 +166,8 @@ def test_equal_experts_are_one_and_a_row_goes_to_one_expert():
     t = torch.linspace(1.0, VP.t_min, 30, dtype=torch.float64)
     assert (made(x, t) - model(x, t)).abs().max() < 1e-14
     assert sum(rows for _, rows in seen) == 30 and len({k for k, _ in seen}) == len(seen) > 1
+    mixed = VP.t_min + Philox(5, 30).uniform("t", (30,)) * (VP.t_max - VP.t_min)  # in no order
+    assert (made(x, mixed) - model(x, mixed)).abs().max() < 1e-14
     seen.clear()
     assert torch.equal(made(x, 0.3), model(x, 0.3)) and len(seen) == 1
     order = [3, 1, 4, 0, 2]
