@@ -90,6 +90,15 @@ def test_no_churn_is_the_deterministic_sampler_bit_for_bit():
         assert torch.equal(plain, edm.sample(exact_model(VE), x, grid, process=VE, draws=Philox(0, 5), **options).x)
 
 
+def test_churn_s_range_has_its_ends():
+    """S_min <= t_i <= S_max: of five levels those from the third to the second are churned."""
+    grid = grids.uniform_lam(5, VE)
+    low, high = grid[2].item(), grid[1].item()
+    assert (edm.plan(grid, VE, churn=1.0, churn_min=low, churn_max=high).noise > 0).tolist() == [
+        False, True, True, False, False,
+    ]  # fmt: skip
+
+
 def test_churn_s_defaults_are_the_code_s():
     """generate.py: S_min 0, S_max inf, S_noise 1."""
     grid = grids.power_to_zero(7.0)(6, VE)
@@ -331,6 +340,8 @@ def test_iddpm_grid_takes_levels_evenly_by_index():
     torch.testing.assert_close(start, grid[0] * Philox(0, 3).normal("start", like), rtol=1e-15, atol=0)
     coarse = edm.iddpm_to_zero(5, process.ve_edm(t_min=0.02, t_max=81.0))
     assert coarse[-2].item() == pytest.approx(u[u >= 0.02].min().item(), rel=1e-12)
+    ends = edm.iddpm_to_zero(2, process.ve_edm(t_min=u[900].item(), t_max=u[100].item()))
+    torch.testing.assert_close(ends[:2], u[[100, 900]], rtol=1e-14, atol=0)  # both ends are in the range
     with pytest.raises(grids.BadGrid, match="steps: 993, expected at most 992"):
         edm.iddpm_to_zero(993, path)
     with pytest.raises(grids.BadGrid, match=r"alpha\(t_max\) > 0"):
@@ -401,6 +412,8 @@ def test_every_column_is_a_parametrisation(name):
     skip, out, level, noise = (c.item() for c in edm.column(name, torch.tensor([rho], dtype=torch.float64), 0.5))
     torch.testing.assert_close(found, skip * x / alpha + out * torch.tanh(level * x / alpha), rtol=1e-13, atol=0)
     torch.testing.assert_close(seen[0][1], torch.full((2,), noise, dtype=torch.float64), rtol=1e-13, atol=0)
+    wide = catalogue.papers()["karras2022edm"].parametrisations[name](lambda y, c: y.double(), process=path)
+    assert wide(x.float(), 0.4).dtype == torch.float32  # whatever the net computes in
 
 
 def test_the_other_columns_train_by_their_own_laws():
