@@ -36,7 +36,7 @@ def product(method: str, steps: int = 10, dtype: str = "float64", **options) -> 
 def digits(steps: int = 10, **options) -> list[Job]:
     """100 digits from the exact denoiser on vp-linear, lam grid, exact starts, for each of 10 seeds."""
     return [
-        job(kind="sample", method=LML, target="digits", process="vp-linear", grid="lam", steps=steps, n=100, shards=5,
+        job(kind="sample", method=LML, target="digits", process="vp-linear", grid="lam", steps=steps, n=100, shards=10,
             seed=seed, start="exact", options=options)
         for seed in SEEDS
     ]  # fmt: skip
