@@ -360,8 +360,8 @@ def test_hybrid_loss_is_the_simple_one_and_a_thousandth_of_the_bound():
     t, model = torch.tensor([1, 2, 20, 40], dtype=torch.float64) / 40, with_share(0.3)
     simple = ddpm.simple_loss(model, PIXELS, t, NOISE, process=path)
     bound = iddpm.bound_loss(model, PIXELS, t, NOISE, process=path, knots=40)
-    for scaled, factor in ((True, 1.0), (False, 1000 / 40)):
-        found = iddpm.hybrid_loss(model, PIXELS, t, NOISE, process=path, weight=0.01, scaled=scaled, knots=40)
+    for scaled, factor in (({}, 1.0), ({"scaled": True}, 1.0), ({"scaled": False}, 1000 / 40)):
+        found = iddpm.hybrid_loss(model, PIXELS, t, NOISE, process=path, weight=0.01, knots=40, **scaled)
         torch.testing.assert_close(found, simple + 0.01 * factor * bound, rtol=1e-12, atol=0)
     tanh = iddpm.bound_loss(model, PIXELS, t, NOISE, process=path, knots=40, decoder="tanh")
     assert (tanh != bound).tolist() == [True, False, False, False]
@@ -567,7 +567,8 @@ def test_times_are_the_knots():
     u = torch.tensor([1e-9, 0.4995, 0.5005, 1 - 1e-9], dtype=torch.float64)
     for objective in iddpm.PAPER.objectives:
         assert objective.times(u, CHAIN).tolist() == pytest.approx([0.001, 0.5, 0.501, 1.0], rel=1e-14)
-    assert iddpm.knot_times(u, CHAIN, knots=4).tolist() == [0.25, 0.5, 0.75, 1.0]
+    for times in (partial(iddpm.knot_times, knots=4), iddpm.Importance(knots=4)):
+        assert times(u, CHAIN).tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_hybrid_loss_reaches_the_floor_of_the_simple_one():
