@@ -1,5 +1,6 @@
 """jiang2025sada: the test, what replaces a skipped call, the official schedulers' paths, pruned tokens."""
 
+import inspect
 import math
 
 import pytest
@@ -24,6 +25,11 @@ def normals(rows, *shape, seed=7):
 
 def run(model, x, grid=KNOTS, path=CHAIN, **options):
     return sada.sample(model, x, grid, process=path, draws=Silence(), **options)
+
+
+def plan_of(grid, path, may, **options):
+    published = dict(weights="code", order=2, lower_order_final=True, lag_terms=4, lag_every=4, network="noise")
+    return sada.plan(grid, path, may, **published | {"over_alpha": False} | options)
 
 
 def calls_of(model, x, sample, grid, path, **options):
@@ -139,7 +145,7 @@ def test_the_velocity_of_the_paper_is_that_of_the_flow(path, network):
     law = Gaussian("g", torch.full((3,), 0.4, dtype=torch.float64), torch.tensor([0.3, 1.0, 2.0], dtype=torch.float64))
     grid = torch.tensor([0.9, 0.5, 0.4], dtype=torch.float64)
     may = torch.zeros(2, dtype=torch.float64)
-    rows = sada.plan(grid, path, may, weights="paper", network=network)
+    rows = plan_of(grid, path, may, weights="paper", network=network)
     x, h = normals(2, 3), 1e-5
     mean = law.mean(x, path.alpha(0.5), path.sigma(0.5))
     out = rows.out_x[1] * x + rows.out_mean[1] * mean
@@ -192,10 +198,7 @@ def test_prediction_of_a_skipped_step(weights, errors):
     for index, error in zip((700, 500, 300, 100), errors, strict=True):
         grid = (torch.tensor([index + 40, index + 20, index, index - 20], dtype=torch.float64) + 1) / 1000
         x = (path.alpha(grid) + path.sigma(grid))[:, None]
-        plan = sada.plan(
-            grid, path, torch.ones(3, dtype=torch.float64), weights=weights, order=1, lower_order_final=False,
-            lag_terms=0, lag_every=4,
-        )  # fmt: skip
+        plan = plan_of(grid, path, torch.ones(3, dtype=torch.float64), weights=weights, order=1)
         rows = [sada.Plan._make(row) for row in zip(*(column.tolist() for column in plan), strict=True)]
         memory = None
         for i, row in enumerate(rows):
@@ -304,6 +307,29 @@ def test_most_skips_in_a_row():
     assert [v.tolist() for v in sada.decided(c, 1, streak, 4)] == [[True, False, False, True], [1, 0, 0, 4]]
     assert sada.decided(c, 2, streak, 4)[0].tolist() == [True, False, True, True]
     assert sada.decided(c, 0, streak, 4)[0].tolist() == [False] * 4
+
+
+def test_defaults_are_those_of_the_demos():
+    """sd_demo.py and flux_demo.py for 50 steps; below 15 steps the last one is of first order, as in the scheduler."""
+    found = {name: option.default for name, option in inspect.signature(sada.sample).parameters.items()}
+    demo = dict(weights="code", order=2, first=10, last=47, most=4, lag_terms=4, lag_every=4, lag_first=24, even=0)
+    assert demo.items() <= found.items() and found["network"] == "noise"
+    assert [found[name] for name in ("batch_global", "lower_order_final", "over_alpha")] == [False, True, False]
+    found = {name: option.default for name, option in inspect.signature(sada.sample_flow).parameters.items()}
+    flux = dict(first=10, last=47, most=4, lag_terms=3, lag_every=4, lag_first=20, batch_global=False, even=0)
+    assert flux.items() <= found.items()
+    for steps, lower, first in ((14, True, True), (15, True, False), (14, False, False)):
+        grid = torch.linspace(0.9, 0.1, steps + 1, dtype=torch.float64)
+        rows = plan_of(grid, CHAIN, torch.zeros(steps), lower_order_final=lower)
+        assert (rows.before[-1] == 0) == first and (rows.before[1:-1] != 0).all() and rows.before[0] == 0
+
+
+def test_one_training_step_ends_at_clean_data():
+    """f of the last, partial step of the chain: from .0004, less than one of 1,000, it goes to 0."""
+    t = torch.tensor([0.0004], dtype=torch.float64)
+    f_x, f_eps = sada.chain_step(t, CHAIN)
+    assert f_x.item() == pytest.approx((CHAIN.alpha(t) ** 2 - 1).item() / 2, rel=1e-12)
+    assert f_eps.item() == pytest.approx(CHAIN.sigma(t).item() / 2, rel=1e-12)
 
 
 def test_first_three_steps_and_the_ranges_scale():

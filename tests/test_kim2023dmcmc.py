@@ -1,5 +1,6 @@
 """kim2023dmcmc: the notebook's integrators and chain, invariance of the joint law, Langevin's variance, classifier."""
 
+import inspect
 import math
 
 import pytest
@@ -368,6 +369,15 @@ def test_classifier_loss_is_the_cross_entropy_at_the_noised_state():
     torch.testing.assert_close(loss, table.logsumexp(1) - table[torch.arange(3), k])
     torch.testing.assert_close(seen[0], x0 + rho[k][:, None] * noise)
     assert dmcmc.level_of(column(0.0, 0.2499, 0.25, 1 - 1e-16), 4).tolist() == [0, 0, 1, 3]
+
+
+def test_defaults_are_the_notebook_s_but_for_the_draw_of_levels():
+    found = {name: option.default for name, option in inspect.signature(dmcmc.sample).parameters.items()}
+    assert (
+        dict(integrator="kar1", gibbs="sample", chain=True, outputs=1, n_skip=10, levels=1000).items() <= found.items()
+    )
+    burning = dict(eta=0.5, kick=0.5, warm=10, warm_size=0.5, burn=10, tweedie=0.01)
+    assert burning.items() <= found.items()
 
 
 # Refusals

@@ -136,7 +136,7 @@ def lagrange_weights(steps: int, terms: int, every: int) -> Tensor:
     are not there yet."""
     rows = torch.zeros(steps, max(terms, 1), dtype=torch.float64)
     for i in range(steps):
-        nodes = [j for j in range(i + 1) if j % every == 1 % every][-terms:] if terms else []
+        nodes = [j for j in range(i + 1) if j % every == 1][-terms:] if terms else []
         for k, a in enumerate(reversed(nodes)):
             rows[i, -1 - k] = math.prod((i + 1 - b) / (a - b) for b in nodes if b != a)
     return rows
@@ -151,9 +151,8 @@ def chain_step(t: Tensor, process: Process) -> tuple[Tensor, Tensor]:
 
 
 def plan(
-    grid: Tensor, process: Process, may_skip: Tensor, *, weights: str = "code", order: int = 2,
-    lower_order_final: bool = True, lag_terms: int = 4, lag_every: int = 4, network: str = "noise",
-    over_alpha: bool = False,
+    grid: Tensor, process: Process, may_skip: Tensor, *, weights: str, order: int, lower_order_final: bool,
+    lag_terms: int, lag_every: int, network: str, over_alpha: bool,
 ) -> Plan:  # fmt: skip
     """Coefficients of every step. Raises ValueError, BadGrid."""
     if weights not in WEIGHTS or order not in (1, 2):
