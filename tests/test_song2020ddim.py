@@ -173,6 +173,7 @@ def test_subsequences_are_the_published_indices():
     assert indices(ddim.quadratic_subsequence(10, chain)) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]
     assert indices(ddim.quadratic_subsequence(16, chain))[-4:] == [511, 600, 696, 800]  # int() of numpy's rounding
     assert indices(ddim.uniform_subsequence(3, chain)) == [0, 333, 666]  # the official list goes on to 999
+    assert indices(ddim.uniform_subsequence(7, chain)) == [0, 142, 284, 426, 568, 710, 852]
     assert indices(ddim.uniform_subsequence(1, chain)) == indices(ddim.quadratic_subsequence(1, chain)) == [0]
     assert indices(CARD.grid(10, chain)) == list(range(0, 1000, 100)) and CARD.grid(10, chain)[-1] == 0
     quadratic = catalogue.samplers()["song2020ddim.quadratic"]
