@@ -352,8 +352,9 @@ def test_distances_are_what_they_are_called():
     for distance, expected in (("l1", 4.5), ("l2", 10.25), ("huber", 0.125 + 2.5 + 0.5)):
         found = ddpm.simple_loss(model, x0, where, x0, process=CHAIN, predicted="x0", distance=distance)
         assert found.item() == pytest.approx(expected / 3, rel=1e-12)
-    found = ddpm.simple_loss(model, x0, where, x0, process=CHAIN, predicted="x0", distance="huber", width=2.0)
-    assert found.item() == pytest.approx((0.125 + 2 * (3 - 1) + 0.5) / 3, rel=1e-12)
+    wide = Predictor("mean", lambda x, _: torch.tensor([[0.5, -3.0, 1.5]], dtype=torch.float64))
+    found = ddpm.simple_loss(wide, x0, where, x0, process=CHAIN, predicted="x0", distance="huber", width=2.0)
+    assert found.item() == pytest.approx((0.125 + 2 * (3 - 1) + 1.125) / 3, rel=1e-12)
 
 
 def test_l1_is_least_at_the_median_and_huber_between_it_and_the_mean():
