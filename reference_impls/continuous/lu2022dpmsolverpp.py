@@ -294,7 +294,8 @@ def sample_guided(
 ) -> Run:  # fmt: skip
     """1, 2M or 3M under classifier-free guidance; a threshold acts on the guided D. x [B,*D], condition int64 [B].
 
-    guidance: the largest scale of the paper's figures [recall]; 1 is the conditional model."""
+    guidance: that of the code's text-to-image example; 1 is the conditional model.
+    """
     options = dict(order=order, form=form, predicts=predicts, official=official, lower_order_final=lower_order_final)
     rows = multistep_plan(grid, process, **options)
     if not math.isfinite(guidance) or condition.shape != x.shape[:1]:
