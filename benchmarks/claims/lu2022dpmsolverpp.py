@@ -113,7 +113,7 @@ CLAIMS = (
         "under-guidance-noise-prediction-of-order-2-stays-bounded", {"predicts": "eps"}, {},
         says="Nor is it needed: 2M in noise prediction stays within 1.5 times the spread of 2M in data prediction.",
         locus="the paper gives data prediction and two orders for its reasons [recall]; claim a of the card",
-        kind="negative", direction="within",
+        kind="invariance", direction="within",
         estimand="log of (spread of 2M, noise)/(of 2M, data), 10 steps, mean over 10 seeds of n = 300",
     ),
     _order(
