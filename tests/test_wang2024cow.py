@@ -1,5 +1,6 @@
 """COW: the pipeline written out for each reading of its levels, the cycle's stationary law, the kept seed, guidance."""
 
+import itertools
 import math
 
 import pytest
@@ -84,8 +85,18 @@ def written_out(canvas, known, S, draws, levels, eps, cycles=10, eta=1.0, eta_la
 
 
 @pytest.mark.parametrize("levels", paper.LEVELS)
-@pytest.mark.parametrize("steps", [5, 7, 10])
-def test_sampler_is_the_published_pipeline(levels, steps):
+@pytest.mark.parametrize(
+    ("steps", "options"),
+    [
+        (5, {}),
+        (7, {}),
+        (10, {}),
+        (3, {"cycles": 0}),
+        (10, {"cycles": 0}),
+        (10, {"eta": 0.0, "eta_last": 1.0, "cycles": 2}),
+    ],
+)
+def test_sampler_is_the_published_pipeline(levels, steps, options):
     guide, draws = Guide(normals("guide", 3, 4), KNOWN), Philox(3, 3)
     grid = COW.grid(steps, CHAIN)
     x = COW.start(draws, guide.image, grid, CHAIN, {"guide": guide})
@@ -93,10 +104,11 @@ def test_sampler_is_the_published_pipeline(levels, steps):
     def eps(x, i, inside):
         return (x - ABAR[i].sqrt() * MODEL(x, (i + 1) / 1000)) / (1 - ABAR[i]).sqrt()
 
-    expected, _ = written_out(torch.where(KNOWN, guide.image, 1 / 255), KNOWN, steps, draws, levels, eps)
-    run = COW.sample(MODEL, x, grid, process=CHAIN, draws=draws, guide=guide, levels=levels)
+    expected, _ = written_out(torch.where(KNOWN, guide.image, 1 / 255), KNOWN, steps, draws, levels, eps, **options)
+    run = COW.sample(MODEL, x, grid, process=CHAIN, draws=draws, guide=guide, levels=levels, **options)
     torch.testing.assert_close(run.x, expected, rtol=1e-9, atol=1e-9)
-    assert run.nfe == COW.nfe(grid)
+    if not options:
+        assert run.nfe == COW.nfe(grid)
 
 
 @pytest.mark.parametrize(("suppress", "diverse"), [(-1, -1), (2, 1)])
@@ -262,7 +274,7 @@ def test_grid_start_and_cost_are_the_code_s():
     assert paper.turns(10) == (5, 7, 4) and paper.turns(1) == (1, 1, 0)
     left, eta, first, before, after, inside = paper.route(10, 2, 1.0, 0.1).T.tolist()
     assert left == [7, 6, 7, 6, 5, 4, 3, 2, 1] and first == [1, 0, 1, 0, 0, 0, 0, 0, 0]
-    assert before == [7, -1, 7, -1, 5, -1, -1, -1, -1] and after == [6, 5, 6, 5, 4, -1, -1, -1, -1]
+    assert before == [7, -1, 7, -1, -1, -1, -1, -1, -1] and after == [6, 5, 6, 5, 4, -1, -1, -1, -1]
     assert eta == [1] * 4 + [0.1] * 5 and inside == [1] * 4 + [0] * 5
     for steps, said in ((0, r"1\.\.999"), (1000, r"1\.\.999")):
         with pytest.raises(grids.BadGrid, match=said):
@@ -292,6 +304,14 @@ def test_bad_input_is_refused_before_the_first_evaluation(options, said):
     ):
         with pytest.raises(grids.BadGrid, match=message):
             COW.sample(silent, x, grid, **aids, **more)
+
+
+def test_two_intervals_are_enough_for_the_releases_levels():
+    """Up one interval and down one, from the level and with the time of each release."""
+    x, grid = normals("x", 2, 1), torch.tensor([0.5, 0.2, 0.1], **F64)
+    aids = dict(process=CHAIN, guide=Guide(x), eta_last=0.0)
+    ends = [COW.sample(MODEL, x, grid, draws=Philox(1, 2), levels=levels, **aids).x for levels in paper.LEVELS]
+    assert all((one - other).abs().max() > 1e-3 for one, other in itertools.combinations(ends, 2))
 
 
 def test_a_chain_of_one_interval_goes_up_and_down():

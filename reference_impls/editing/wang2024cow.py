@@ -9,8 +9,8 @@ Loss        none of its own: the denoiser of any paper; under guidance 7.5 of on
 Step        Seed: the known region on grey, inverted by DDIM from 0 to b; its latents s_0 .. s_b are kept. The canvas x,
             inverted from 0 to r. Ten times: x <- (alpha_b/alpha_r) x + sqrt(sigma_b^2 - (alpha_b/alpha_r)^2 sigma_r^2)
             z; known region <- s_b; DDIM with eta = 1 down to r, known region <- s_k after each step. Last: DDIM with
-            eta = .1 from r to 0, known region <- s_f once. Guided: D = n + g (D(x | label) - n), n = D(x); outside the
-            known region and inside the cycles n = D(x) + D(x | suppress) - D(x | diverse).
+            eta = .1 from r to 0, known region <- s_f once. Guided: D = n + g (D(x | label) - n), n = D(x); inside the
+            cycles n = D(x) + D(x | suppress) - D(x | diverse), which the known region, put back after, never shows.
 Cost        NFE = b + r + 10 (b - r) + r: 37 at S = 10; guided twice that, four in the cycles with suppress, diverse.
             Stochastic; no order: it does not converge to the data's law but to a chain's that is kept at the seed.
 Exact when  re-noising composes: a sample of p_r becomes one of p_b. No known region: a cycle with many steps leaves p_r
@@ -101,8 +101,7 @@ def route(steps: int, cycles: int, eta: float, eta_last: float) -> Tensor:
     """float64 [rows,6]: index left, eta, first of a cycle, index put before, index put after, inside a cycle."""
     r, b, f = turns(steps)
     cycle = [(k, eta, k == b, b if k == b else -1, k - 1, True) for k in range(b, r, -1)]
-    held = r if f == r or cycles else -1
-    last = [(k, eta_last, False, held if k == r else -1, f if k - 1 == f else -1, False) for k in range(r, 0, -1)]
+    last = [(k, eta_last, False, f if k == f == r else -1, f if k - 1 == f else -1, False) for k in range(r, 0, -1)]
     return torch.tensor(cycle * cycles + last, dtype=torch.float64).reshape(-1, 6)
 
 
@@ -141,15 +140,16 @@ def plain(model: Model, x: Tensor, t: float, inside: bool) -> Tensor:
 
 
 def guided(
-    model: Model, x: Tensor, t: float, inside: bool, *, condition: Tensor, guidance: float, known: Tensor | None,
-    suppress: int, diverse: int,
-) -> Tensor:  # fmt: skip
-    """n + g (D(x | condition) - n); in the cycles n is moved from `diverse` to `suppress` outside the known region."""
+    model: Model, x: Tensor, t: float, inside: bool, *, condition: Tensor, guidance: float, suppress: int, diverse: int
+) -> Tensor:
+    """n + g (D(x | condition) - n); in the cycles n is moved from `diverse` to `suppress`.
+
+    The code leaves n alone in the known region, where each step of a cycle ends with the seed's latent in any case.
+    """
     base = model(x, t)
     if inside and suppress != diverse:
         away, near = (model.given(torch.full_like(condition, label))(x, t) for label in (suppress, diverse))
-        moved = base + away - near
-        base = moved if known is None else torch.where(known, base, moved)
+        base = base + away - near
     return torch.lerp(base, model.given(condition)(x, t), guidance)
 
 
@@ -239,13 +239,10 @@ def sample_guided(
 ) -> Run:
     """COW under labels, everywhere, in the inversions too. condition: int64 [B]; guidance 7.5: pipeline_COW.py.
 
-    suppress, diverse: the labels whose difference is added to the unconditional mean outside the known region, inside
-    the cycles (the code: "human face" against "a high quality and colorful image"); -1 and -1, none, by default.
+    suppress, diverse: the labels whose difference is added to the unconditional mean inside the cycles (the code: "human face" against "a high quality and colorful image"); -1 and -1, none, by default.
     """
-    known = None if guide.known is None else guide.known.to(x.device)
-    labels = condition.to(x.device)
     predict = partial(
-        guided, condition=labels, guidance=guidance, known=known, suppress=suppress, diverse=diverse
+        guided, condition=condition.to(x.device), guidance=guidance, suppress=suppress, diverse=diverse
     )  # fmt: skip
     return walk(
         model, x, grid, predict, process=process, draws=draws, guide=guide, levels=levels, cycles=cycles, eta=eta,
