@@ -62,6 +62,7 @@ def _traits_of_law(law: Any) -> set[str]:
     found = {"train"} if law.name in data.NAMED else set()
     found |= {"features"} if law.name in data.NAMED and extractor_for(law.name) else set()
     found |= {"exact_samples"} if callable(getattr(law, "sample", None)) else set()
+    found |= {"modes"} if getattr(law, "modes", None) is not None else set()
     found |= {"total_variance"} if hasattr(law, "total_variance") else set()
     found |= {"atoms"} if problems.data_of(law) is not None and not getattr(law, "blur", 0) else set()
     normal_components = all(hasattr(law, name) for name in ("weights", "means", "variances"))

@@ -675,6 +675,17 @@ def test_mode_weights_of_known_shares():
     assert found["mode_weights_pooled"] == pytest.approx(6 * (149 / 900 - 1 / 9), rel=1e-12)
 
 
+def test_balls_name_their_modes_where_these_weigh_the_same():
+    """90 samples at each of ten means; unequal balls name none."""
+    law = targets.named("gmm-64")
+    assert torch.equal(law.modes, law.means)
+    context = Context(target=law, start=shards(torch.zeros(900, 1, 8, 8)))
+    rows = law.means[torch.arange(900) % 10]
+    found = metrics.named("mode_weights").score(shards(rows), context)
+    assert found["mode_weights_pooled"] == pytest.approx(0, abs=1e-15) and found["mode_weights_kept"] == 10
+    assert dataclasses.replace(law, weights=torch.linspace(0.05, 0.15, 10, dtype=torch.float64)).modes is None
+
+
 def test_mode_floor_is_the_noise_of_a_multinomial():
     """E|share - 1/9| / 2 summed over nine modes at n = 90, from the binomial law itself."""
     exact = 9 * stats.binom(90, 1 / 9).expect(lambda k: abs(k / 90 - 1 / 9)) / 2

@@ -32,7 +32,7 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "exact_samples": "context.target.sample draws from the law that the samples should have",
     "features": "context.features, context.reference and context.train are there",
     "train": "context.reference and context.train are there",
-    "modes": "context.target.modes holds [K,d] points, one for each of K modes of equal weight",
+    "modes": "context.target.modes holds [K,*D] points, one for each of K modes of equal weight",
     "log_weight": "context.log_weight holds one log weight per sample and context.target.log_Z is known",
     "mixture_1d": "samples are [b,1], the target has weights, means and variances [K,1] of normal components",
     "tokens": "the samples are int64 [b,L]",

@@ -1,4 +1,4 @@
-"""Modes in the plane so far apart that local dynamics cannot find their weights, and that noise decides between them."""
+"""Modes in the plane so far apart that only noise decides between them: local dynamics cannot find their weights."""
 
 from __future__ import annotations
 

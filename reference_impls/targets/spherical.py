@@ -32,6 +32,11 @@ class Balls:
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
 
+    @property
+    def modes(self) -> Tensor | None:
+        """The means, where all have the same weight."""
+        return self.means if self.weights.unique().numel() == 1 else None
+
     def sample(self, draws: Draws, like: Tensor) -> Tensor:
         """x0 with like's shape [B,*D], dtype and device; the component by inverse CDF."""
         u = draws.uniform("component", (like.shape[0],)).to(like.device)
