@@ -149,6 +149,10 @@ def test_groups_of_endless_levels_end_a_thousandth_before():
     low, high = path.lam(0.999), path.lam(0.001)
     expected = [low + (k + 0.5) / 3 * (high - low) for k in range(3)]
     assert raphael.level_centres(3, path).tolist() == pytest.approx(expected, rel=1e-12)
+    half = process.named("condot").between(0.0, 0.5)  # a thousandth of its own length, at the end that needs it
+    low, high = half.lam(0.5), half.lam(0.0005)
+    expected = [low + (k + 0.5) / 3 * (high - low) for k in range(3)]
+    assert raphael.level_centres(3, half).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_no_rows_are_no_rows():
@@ -227,8 +231,8 @@ def test_the_loss_is_the_squared_error_of_the_noise_on_the_steps_of_the_chain():
     assert torch.equal((t * 1000).round().long(), torch.arange(1, 1001))
     ve = process.named("ve-edm")
     assert raphael.chain_times(torch.tensor([0.0, 0.9999]), ve).tolist() == pytest.approx([0.08, 80.0])
-    t, x0, noise = t[::150], normals(7, 2), normals(7, 2, tag="eps")
+    t, x0, noise = t[::150], normals(7, 2, 3), normals(7, 2, 3, tag="eps")
     x, model = chain.noised(x0, t, noise), Predictor("mean", lambda x, t: 0.3 * x)
-    eps = (x - chain.alpha(t)[:, None] * 0.3 * x) / chain.sigma(t)[:, None]
-    expected = (eps - noise).square().mean(1)
+    eps = (x - chain.alpha(t)[:, None, None] * 0.3 * x) / chain.sigma(t)[:, None, None]
+    expected = (eps - noise).square().mean((1, 2))
     torch.testing.assert_close(raphael.loss(model, x0, t, noise, process=chain), expected, rtol=1e-9, atol=1e-12)
