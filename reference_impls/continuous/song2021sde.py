@@ -246,17 +246,12 @@ def sample(
     """
     if not snr > 0 or corrections < 1:
         raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and at least one correction")
-    rows = plan(
-        grid, process, predictor=predictor, corrector=corrector, flow=flow, denoise=denoise, shipped=shipped,
-        nearest=nearest, inpaints=guide is not None,
-    )  # fmt: skip
-    moves = 0 if corrector == "none" else corrections
-    step = partial(
-        predictor_corrector_step, predicts=predictor != "none", corrector=corrector, corrections=moves, snr=snr,
-        known=known_of(guide, grey),
-    )  # fmt: skip
+    chain = dict(flow=flow, denoise=denoise, shipped=shipped, nearest=nearest, inpaints=guide is not None)
+    rows = plan(grid, process, predictor=predictor, corrector=corrector, **chain)
+    moves, predicts = 0 if corrector == "none" else corrections, predictor != "none"
+    bound = dict(predicts=predicts, corrector=corrector, corrections=moves, snr=snr, known=known_of(guide, grey))
     tags = ("step",) * bool(rows.noise.any()) + ("corrector",) * bool(moves)
-    return drive(rows, step, model, x, draws=draws, tags=tags)
+    return drive(rows, partial(predictor_corrector_step, **bound), model, x, draws=draws, tags=tags)
 
 
 class Known(NamedTuple):
@@ -267,8 +262,8 @@ class Known(NamedTuple):
     basis: Tensor | None
 
 
-COLOURS = torch.tensor([[2.0, -2.0, 0.0], [2.0, 1.0, 3.0], [2.0, 1.0, -3.0]], dtype=torch.float64)
-COLOURS = COLOURS / COLOURS.norm(dim=0)  # an orthonormal basis of red, green, blue; its first column is the grey
+# an orthonormal basis of red, green, blue; its first column is the grey
+COLOURS = torch.tensor([[2, -2, 0], [2, 1, 3], [2, 1, -3]]) / torch.tensor([12, 6, 18]).double().sqrt()
 GREY = torch.tensor([True, False, False])[:, None, None]  # Guide.known over it: the grey alone
 
 
@@ -293,8 +288,8 @@ def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str
         return x
     image = torch.mul(known.image, scale)
     image = image.add_(draws.normal(tag, x), alpha=blur) if blur > 0 else image
-    mixed = torch.where(known.mask.to(x.device), image, turned(x, known.basis, back=False))
-    return turned(mixed, known.basis, back=True)
+    whole = torch.where(known.mask.to(x.device), image, turned(x, known.basis, back=False))
+    return turned(whole, known.basis, back=True)
 
 
 def start_with_known(
@@ -430,22 +425,9 @@ def _card(name: str, path: str, options: Mapping[str, Any], per_step: int = 1, *
     )  # fmt: skip
 
 
-def _shipped(name: str, path: str, options: Mapping[str, Any], **fields: Any) -> Sampler:
-    return _card(
-        f"{name}_shipped", path, {"shipped": True, "denoise": True, **options},
-        **({"grid": chain_times, "variant": True, "paths": VP_OR_VE} | fields),
-    )  # fmt: skip
-
-
-VP_OR_VE = frozenset({"vp-linear", "ve-geo"})  # what the code's ancestral step and corrector know
-EULER, REVERSE = {"predictor": "euler_maruyama"}, {"predictor": "reverse_diffusion"}
-LARGE, SMALL = {"predictor": "ancestral_large"}, {"predictor": "ancestral_small"}
-PC, PC_BATCH = {**REVERSE, "corrector": "langevin"}, {**REVERSE, "corrector": "langevin_batch"}
+PC, CODE = {"predictor": "reverse_diffusion", "corrector": "langevin"}, {"shipped": True, "denoise": True}
 KEEPS = {"per_step": 2, "needs": frozenset({"guide"}), "symmetric": frozenset()}
-COUPLED = {
-    "per_sample": False,
-    "known_failures": {"gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
-}
+OF_CODE = {"grid": chain_times, "variant": True, "paths": frozenset({"vp-linear", "ve-geo"})}
 
 PAPER = Paper(
     key="song2021sde",
@@ -456,16 +438,18 @@ PAPER = Paper(
     code="yang-song/score_sde_pytorch",
     licence="Apache-2.0",
     samplers=(
-        _card("euler_maruyama", "vp-linear", EULER, weak_order=1.0),
-        _card("reverse_diffusion", "ve-geo", REVERSE, weak_order=1.0),
-        _card("ancestral", "vp-linear", LARGE, weak_order=1.0, exact_on=frozenset({"standard"}),
-              reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),)),
-        _card("ancestral_ve", "ve-geo", SMALL, weak_order=1.0, exact_on=frozenset({"delta"}), variant=True,
-              symmetric=frozenset({"rotation", "paths"}), reduces=(Reduction({}, "ho2020ddpm.ancestral"),)),
+        _card("euler_maruyama", "vp-linear", {"predictor": "euler_maruyama"}, weak_order=1.0),
+        _card("reverse_diffusion", "ve-geo", {"predictor": "reverse_diffusion"}, weak_order=1.0),
+        _card("ancestral", "vp-linear", {"predictor": "ancestral_large"}, weak_order=1.0,
+              exact_on=frozenset({"standard"}), reduces=(Reduction({}, "ho2020ddpm.ancestral_large"),)),
+        _card("ancestral_ve", "ve-geo", {"predictor": "ancestral_small"}, weak_order=1.0,
+              exact_on=frozenset({"delta"}), variant=True, symmetric=frozenset({"rotation", "paths"}),
+              reduces=(Reduction({}, "ho2020ddpm.ancestral"),)),
         _card("pc", "ve-geo", PC, per_step=2, reduces=(
             Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion"),)),
-        _card("flow_reverse_diffusion", "vp-linear", {**REVERSE, "flow": True}, stochastic=False, order=1.0,
-              variant=True, reduces=(Reduction({"predictor": "euler_maruyama"}, "lipman2022fm.euler"),)),
+        _card("flow_reverse_diffusion", "vp-linear", {"predictor": "reverse_diffusion", "flow": True},
+              stochastic=False, order=1.0, variant=True,
+              reduces=(Reduction({"predictor": "euler_maruyama"}, "lipman2022fm.euler"),)),
         Sampler(
             id="song2021sde.flow", sample=probability_flow, grid=grids.uniform_t, consumes="mean", path="vp-linear",
             reduces=(Reduction({}, "lipman2022fm.dopri5", tolerance=1e-9, on="own"),),
@@ -477,13 +461,20 @@ PAPER = Paper(
         _card("inpaint", "ve-geo", PC, **KEEPS, start=start_with_known, reduces=(Reduction({}, "song2021sde.pc"),)),
         _card("colourise", "ve-geo", {**PC, "grey": True}, **KEEPS, start=partial(start_with_known, grey=True),
               variant=True, reduces=(Reduction({}, "song2021sde.pc"),)),
-        _shipped("euler_maruyama", "vp-linear", EULER, paths=VP_OR_VE | {"subvp"}),
-        _shipped("reverse_diffusion", "ve-geo", REVERSE, paths=VP_OR_VE | {"subvp"}),
-        _shipped("ancestral", "ve-geo", SMALL),
-        _shipped("pc", "ve-geo", PC_BATCH, per_step=2, **COUPLED, reduces=(
-            Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion_shipped", on="own"),)),
-        _shipped("inpaint", "ve-geo", PC_BATCH, **KEEPS, **COUPLED, start=partial(start_with_known, clean=True),
-                 reduces=(Reduction({"denoise": False}, "song2021sde.pc_shipped", {"denoise": False}, on="own"),)),
+        _card("euler_maruyama_shipped", "vp-linear", {**CODE, "predictor": "euler_maruyama"},
+              **OF_CODE | {"paths": OF_CODE["paths"] | {"subvp"}}),
+        _card("reverse_diffusion_shipped", "ve-geo", {**CODE, "predictor": "reverse_diffusion"},
+              **OF_CODE | {"paths": OF_CODE["paths"] | {"subvp"}}),
+        _card("ancestral_shipped", "ve-geo", {**CODE, "predictor": "ancestral_small"}, **OF_CODE),
+        _card("pc_shipped", "ve-geo", {**CODE, **PC, "corrector": "langevin_batch"}, per_step=2, **OF_CODE,
+              per_sample=False, known_failures={
+                  "gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"}, reduces=(
+                  Reduction({"corrector": "none"}, "song2021sde.reverse_diffusion_shipped", on="own"),)),
+        _card("inpaint_shipped", "ve-geo", {**CODE, **PC, "corrector": "langevin_batch"}, **KEEPS, **OF_CODE,
+              per_sample=False, known_failures={
+                  "gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"},
+              start=partial(start_with_known, clean=True), reduces=(
+                  Reduction({"denoise": False}, "song2021sde.pc_shipped", {"denoise": False}, on="own"),)),
     ),
     objectives=tuple(
         types.Objective(
