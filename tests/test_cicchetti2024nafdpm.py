@@ -72,6 +72,7 @@ def test_the_chain_is_the_codes():
     assert torch.equal(WHOLE, torch.arange(100, -1, -1).double() / 100)
     torch.testing.assert_close(paper.knots(10, CHAIN), torch.linspace(1, 0.01, 11, **F64), rtol=0, atol=1e-15)
     assert paper.whole_chain(3, CHAIN).tolist() == [1.0, 0.66, 0.33, 0.0]
+    assert paper.whole_chain(1, CHAIN).tolist() == [1.0, 0.0]
 
 
 def test_ddim_is_the_codes_loop_over_the_residual():
@@ -112,6 +113,17 @@ def test_first_order_is_the_codes_solver(solver_labels):
     for seen, expected in zip(pair.labels, plain.labels[:10], strict=True):
         torch.testing.assert_close(seen, expected, rtol=0, atol=1e-9)
     assert run.nfe == 11
+
+
+def test_quantile_0_clips_nothing_and_1_the_largest():
+    """One step to clean data ends at D: first estimate 0, residual 3 in one pixel and 1 elsewhere, range 1."""
+    residual = torch.ones(2, 1, 8, 8, **F64)
+    residual[:, 0, 2, 3] = 3.0
+    model = Conditional("mean", lambda x, t, c: residual, lambda c: torch.zeros_like(residual))
+    options = dict(clip=False, low=0.0, high=1.0)
+    free, whole = (restore(model, paper.whole_chain(1, CHAIN), quantile=q, **options).x for q in (0.0, 1.0))
+    torch.testing.assert_close(free, residual, rtol=0, atol=1e-12)
+    torch.testing.assert_close(whole, residual / 3, rtol=0, atol=1e-12)
 
 
 def test_clipping_scales_with_the_range():

@@ -239,7 +239,8 @@ def sample_guided(
 ) -> Run:
     """COW under labels, everywhere, in the inversions too. condition: int64 [B]; guidance 7.5: pipeline_COW.py.
 
-    suppress, diverse: the labels whose difference is added to the unconditional mean inside the cycles (the code: "human face" against "a high quality and colorful image"); -1 and -1, none, by default.
+    suppress, diverse: the labels whose difference is added to the unconditional mean inside the cycles (the code:
+    "human face" against "a high quality and colorful image"); -1 and -1, none, by default.
     """
     predict = partial(
         guided, condition=condition.to(x.device), guidance=guidance, suppress=suppress, diverse=diverse
