@@ -195,7 +195,7 @@ def test_correction_has_its_stationary_variance(level, c, epsilon, printed):
     v = alpha**2 * c + sigma**2
     factor = 1 + rows.grow + rows.pull * alpha * c / v
     if printed:
-        assert (factor > 1).all()
+        assert factor[0].item() == pytest.approx(1 + epsilon / v, rel=1e-12) and (factor > 1).all()
         return
     for k in range(2):
         e, first = epsilon * 0.8**k, 5 * k
@@ -278,6 +278,7 @@ def test_latents_and_their_step_sizes():
     assert paper.corrections(199, 2, 0, 20) == [198, 20]
     assert paper.corrections(199, 1, 0, 20) == [198] and paper.corrections(22, 2, 0, 20) == [21]
     assert paper.corrections(200, 3, 0, 20) == [199, 109, 20]  # 109.5 is cut
+    assert paper.corrections(200, 3, 0, 0) == [199, 99, 0]
     assert paper.corrections(23, 2, 0, 20) == [22, 20] and paper.corrections(200, 3, 198, 20) == [198, 109, 20]
     grid = CODE.grid(199, CHAIN)[1:]
     rows = paper.plan(grid, CHAIN, **{**ALL, "corrected": 2, "of": 200, "steps": 250})
