@@ -67,10 +67,10 @@ def _claim(sentence: str, ours: Asked, theirs: Asked, says: str, **fields) -> Cl
     )  # fmt: skip
 
 
-def _gap(evidence: Evidence, ours: list[Job], theirs: list[Job]) -> Interval:
+def _gap(evidence: Evidence, ours: list[Job], theirs: list[Job], metric: str = "energy") -> Interval:
     """Difference of two t intervals over 10 blocks each, at half the error, so that both hold at the claim's level."""
     level = 1 - (1 - evidence.level) / 2
-    a, b = (evidence.value(jobs[0], "energy").at(level) for jobs in (ours, theirs))
+    a, b = (evidence.value(jobs[0], metric).at(level) for jobs in (ours, theirs))
     return Interval(
         a.estimate - b.estimate, a.low - b.high, a.high - b.low, a.n, evidence.level, "two t intervals over 10 blocks"
     )
@@ -132,8 +132,9 @@ CLAIMS = (
         scaled="diversity of CIFAR-10 to the shares of ten balls in 64 dimensions",
         transfer="weak",
         estimand="total variation of the shares, DLG minus KAR1, blocks of n = 100",
-        missing="a target of samples that names its modes, so that their shares can be scored; nearest claim: "
-        "the-chain-beats-kar1-at-19-evaluations-as-the-paper-counts",
+        jobs=lambda: [*own_chains(7, 6), *kar1(10)],
+        metrics=("mode_weights",),
+        judge=lambda evidence: _gap(evidence, own_chains(7, 6), kar1(10), "mode_weights"),
     ),
     Claim(
         key="kim2023dmcmc/ten-evaluations-are-ten",
