@@ -48,18 +48,18 @@ def test_least_loss_is_the_fisher_gap(sigma):
     assert found.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
-@pytest.mark.parametrize("power", [2.0, 1.0])
-def test_loss_is_the_published_one(power):
-    """sigma^power/2 |s + (x - x0)/sigma^2|^2 summed over the sample, with s from a mean by Tweedie's formula."""
-    path = process.named("ve-geo")
+@pytest.mark.parametrize(("power", "name"), [(2.0, "ve-geo"), (1.0, "ve-geo"), (2.0, "vp-linear")])
+def test_loss_is_the_published_one(power, name):
+    """sigma^power/2 |s + (x - alpha x0)/sigma^2|^2 summed over the sample, with s from a mean by Tweedie's formula."""
+    path = process.named(name)
     x0, noise = (Philox(3, 3).normal(tag, torch.empty(3, 2, 2, dtype=torch.float64)) for tag in ("x0", "noise"))
     t = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     found = ncsn.loss(Predictor("mean", lambda x, _: 0.3 * x), x0, t, noise, process=path, power=power)
     for i, at in enumerate(t.tolist()):
-        sigma = path.sigma(at)
-        x = x0[i] + sigma * noise[i]
-        score = (0.3 * x - x) / sigma**2
-        expected = sigma**power / 2 * (score + (x - x0[i]) / sigma**2).square().sum().item()
+        alpha, sigma = path.alpha(at), path.sigma(at)
+        x = alpha * x0[i] + sigma * noise[i]
+        score = (alpha * 0.3 * x - x) / sigma**2
+        expected = sigma**power / 2 * (score + (x - alpha * x0[i]) / sigma**2).square().sum().item()
         assert found[i].item() == pytest.approx(expected, rel=1e-11)
     assert ncsn.loss.__kwdefaults__["power"] == 2.0
 
