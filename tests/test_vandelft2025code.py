@@ -322,6 +322,13 @@ def test_bad_options_are_refused_before_the_first_evaluation(options, said):
         edited(normals("x", 2, 1), CODE.grid(8, CHAIN), model=silent, **options)
 
 
+def test_the_limits_of_the_options_are_allowed():
+    """Two levels that are the whole grid, one round, no step size, no confidence: as without a correction."""
+    x, grid = normals("x", 3, 2), CODE.grid(1, CHAIN)
+    still = edited(x, grid, steps=2, rounds=1, epsilon=0.0, confidence=0.0, of=2, climb=True)
+    assert torch.equal(still.x, edited(x, grid, climb=True, **ROUND_TRIP).x) and still.nfe == 6
+
+
 def test_bad_grids_are_refused_before_the_first_evaluation():
     silent = Predictor("mean", lambda x, t: pytest.fail("evaluated"))
     for grid, said, options in (
