@@ -150,6 +150,21 @@ def paired_difference(a: Values, b: Values, level: float = LEVEL, *, n: int | No
     return t_interval(a - b, level, n=n, over="pairs")
 
 
+def shared_level(level: float, count: int) -> float:
+    """The level at which each of `count` intervals is taken so that all hold together at `level` (Bonferroni)."""
+    return 1 - (1 - level) / count
+
+
+def extreme_of(found: Sequence[Interval], pick: Callable[..., float], level: float) -> Interval:
+    """The smallest or largest (pick: min or max) of quantities whose intervals hold together at `level`.
+
+    Its ends are the picks of theirs, and hold at that level; its estimate, the pick of theirs, leans to the outside.
+    """
+    ends = (pick(getattr(each, end) for each in found) for end in ("estimate", "low", "high"))
+    first = found[0]
+    return Interval(*ends, first.n, level, f"{pick.__name__} of {len(found)} simultaneous intervals", first.blocks)
+
+
 def paired_ratio(seconds: Values, anchor: Values, level: float = LEVEL) -> Interval:
     """Median of seconds / anchor over pairs timed in the same run, by order statistics of the log ratios."""
     a, b = _vector(seconds, 1, "seconds"), _vector(anchor, 1, "anchor")

@@ -371,6 +371,26 @@ def test_an_interval_that_is_not_finite_is_refused():
         Interval(1.0, -math.inf, math.inf, 1, 0.95, "t")
 
 
+# several intervals at once
+
+
+def test_the_extreme_of_simultaneous_intervals_covers_the_extreme_truth():
+    """Three quantities of means 0, .1 and .2, 200 sets of ten normals each: both picks, at the level asked for."""
+    truth, hits = torch.tensor([0.0, 0.1, 0.2], dtype=torch.float64), {min: 0, max: 0}
+    level = statistics.shared_level(0.9, 3)
+    assert level == pytest.approx(1 - 0.1 / 3)
+    for seed in range(200):
+        rows = Philox(seed, 10).normal("x", torch.empty(10, 3, dtype=torch.float64)) + truth
+        found = [statistics.t_interval(rows[:, k], level) for k in range(3)]
+        for pick in hits:
+            each = statistics.extreme_of(found, pick, 0.9)
+            hits[pick] += each.low <= pick(truth).item() <= each.high
+            assert each.level == 0.9 and each.blocks == 10 and each.estimate == pick(one.estimate for one in found)
+    assert min(hits.values()) >= 180 - 5 * math.sqrt(200 * 0.9 * 0.1), "Bonferroni keeps at least the level"
+    swapped = statistics.extreme_of(found, max, 0.9)
+    assert swapped.low == max(one.low for one in found) and swapped.high == max(one.high for one in found)
+
+
 # verdicts
 
 CASES = [

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from benchmarks.claims import Claim, Evidence, paired_over, trained
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, paired_difference
+from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level
 
 NETS = range(5)
 BLOCKS = range(4)
@@ -49,15 +49,14 @@ def _over_blocks(recipe: str, pick: Callable[..., float]) -> Callable[[Evidence]
     """
 
     def judge(evidence: Evidence) -> Interval:
-        level, found = 1 - (1 - evidence.level) / len(BLOCKS), []
+        level, found = shared_level(evidence.level, len(BLOCKS)), []
         for block in BLOCKS:
             first, second = (
                 [math.log(-evidence.number(terms(name, seed, block), "log_p")) for seed in NETS]
                 for name in (recipe, "digits-experts1")
             )
             found.append(paired_difference(first, second, level, n=30))
-        ends = (pick(getattr(each, end) for each in found) for end in ("estimate", "low", "high"))
-        return Interval(*ends, 30, evidence.level, f"{pick.__name__} of simultaneous t intervals", len(NETS))
+        return extreme_of(found, pick, evidence.level)
 
     return judge
 

@@ -6,7 +6,7 @@ samples. On faithful pictures the cost of noise at level .25 had been seen on on
 
 from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, trained
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, paired_difference
+from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level
 
 FAITHFUL, FLAWED = "digits-superresolution", "digits-superresolution-flawed"
 LEVELS = (0.05, 0.1, 0.15, 0.25)
@@ -31,13 +31,11 @@ def _against(sentence: str, ours, theirs, **fields) -> Claim:
 def best_level(evidence: Evidence) -> Interval:
     """The largest over LEVELS of (PSNR with that noise - without), by intervals that hold together."""
     plain = [evidence.number(j, "psnr") for j in enlarged(FLAWED, -1.0, n=120)]
-    level, found = 1 - (1 - evidence.level) / len(LEVELS), []
+    level, found = shared_level(evidence.level, len(LEVELS)), []
     for noise in LEVELS:
-        found.append(
-            paired_difference([evidence.number(j, "psnr") for j in enlarged(FLAWED, noise, n=120)], plain, level, n=120)
-        )
-    ends = (max(getattr(each, end) for each in found) for end in ("estimate", "low", "high"))
-    return Interval(*ends, 120, evidence.level, "largest of simultaneous t intervals", 10)
+        noisy = [evidence.number(j, "psnr") for j in enlarged(FLAWED, noise, n=120)]
+        found.append(paired_difference(noisy, plain, level, n=120))
+    return extreme_of(found, max, evidence.level)
 
 
 def gap_between_pictures(evidence: Evidence) -> Interval:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, paired_difference
+from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level
 
 SEEDS = range(10)
 HALF, QUARTER = "mixture-2d-half", "digits-quarter"
@@ -56,11 +56,11 @@ def _between(
 
 
 def _least_gain(evidence: Evidence) -> Interval:
-    """The lowest interval among the falls, which share the error: the least of noisy falls would be biased downwards."""
+    """The least of the falls from one number of cycles to the next."""
     curves = [[evidence.number(each, "sliced_w1") for each in cow(HALF, MANY, cycles=c)] for c in CYCLES]
-    level = 1 - (1 - evidence.level) / (len(CYCLES) - 1)
-    falls = (paired_difference(few, more, level, n=MANY) for few, more in zip(curves, curves[1:], strict=False))
-    return min(falls, key=lambda fall: fall.low)
+    level = shared_level(evidence.level, len(CYCLES) - 1)
+    falls = [paired_difference(few, more, level, n=MANY) for few, more in zip(curves, curves[1:], strict=False)]
+    return extreme_of(falls, min, evidence.level)
 
 
 CLAIMS = (
