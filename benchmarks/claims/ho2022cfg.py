@@ -5,10 +5,12 @@ Bayes' rule; labels are stratified. A class narrows and its samples move away fr
 """
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 from benchmarks.claims import Claim, Evidence, paired_over
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, t_interval
+from benchmarks.statistics import Interval, extreme_of, shared_level, t_interval
 
 SWEEP = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 SEEDS = range(10)
@@ -52,14 +54,14 @@ def _paired(make, metric: str, ours: float, theirs: float, change=float):
 
 
 def _worst(metric: str, sign: int, change=float):
-    """Of the five successive differences along the sweep, times sign, the one whose interval reaches lowest."""
+    """The least of the five successive differences along the sweep, times sign."""
 
     def judge(evidence: Evidence) -> Interval:
-        steps = []
-        for low, high in zip(SWEEP, SWEEP[1:], strict=False):
+        stricter, steps = replace(evidence, level=shared_level(evidence.level, len(SWEEP) - 1)), []
+        for low, high in pairwise(SWEEP):
             pair = (plane(high), plane(low)) if sign > 0 else (plane(low), plane(high))
-            steps.append(paired_over(evidence, metric, *pair, change=change))
-        return min(steps, key=lambda step: step.low)
+            steps.append(paired_over(stricter, metric, *pair, change=change))
+        return extreme_of(steps, min, evidence.level)
 
     return judge
 

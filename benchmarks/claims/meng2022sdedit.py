@@ -1,10 +1,11 @@
 """Claims about meng2022sdedit. A level is a share of the chain: the process is cut there and its grid begins with it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from benchmarks.claims import Claim, Evidence, paired_over
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, t_interval
+from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level, t_interval
 from reference_impls import targets
 from reference_impls.core import process as processes
 from reference_impls.targets import editing
@@ -60,15 +61,13 @@ def gaussian(method: str) -> list[Job]:
 
 
 def _least_rise(metric: str, sign: float, edits: Callable[[float], list[Job]] = strokes):
-    """t interval of the least change from one level to the next, seed by seed."""
+    """The least change from one level to the next, of means over seeds."""
 
     def judge(evidence: Evidence) -> Interval:
-        curves = [[evidence.number(each, metric) for each in edits(level)] for level in LEVELS]
-        least = [
-            min(sign * (high - low) for low, high in zip(curve, curve[1:], strict=False))
-            for curve in zip(*curves, strict=True)
-        ]
-        return t_interval(least, evidence.level, n=edits(LEVELS[0])[0].n)
+        curves = [[sign * evidence.number(each, metric) for each in edits(level)] for level in LEVELS]
+        level, n = shared_level(evidence.level, len(LEVELS) - 1), edits(LEVELS[0])[0].n
+        rises = [paired_difference(high, low, level, n=n) for low, high in pairwise(curves)]
+        return extreme_of(rises, min, evidence.level)
 
     return judge
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
 from benchmarks.jobs import Job, job
-from benchmarks.statistics import Interval, paired_difference, t_interval
+from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level, t_interval
 
 SEEDS = range(10)
 NO_CLIPPING = 1e9
@@ -64,13 +64,13 @@ def _above_the_curve(method: str, target: str, n: int):
             [point(each) for each in seed]
             for seed in zip(*(sdedit(target, method, q, 64, n) for q in LEVELS), strict=True)
         ]
-        level = 1 - (1 - evidence.level) / len(SETTINGS)
+        level = shared_level(evidence.level, len(SETTINGS))
         found = []
         for depth, epsilon in SETTINGS:
             ours = [point(each) for each in setting(target, n, depth, epsilon)]
             theirs = [interpolated(distance, curve) for (distance, _), curve in zip(ours, curves, strict=True)]
             found.append(paired_difference(theirs, [height for _, height in ours], level, n=n))
-        return max(found, key=lambda interval: interval.low)
+        return extreme_of(found, max, evidence.level)
 
     return judge
 
