@@ -41,7 +41,7 @@ Workers = Annotated[
 NetDtype = Annotated[str, typer.Option("--dtype", help="Of the networks: float32, bfloat16 (bf16) or float16 (fp16).")]
 Again = Annotated[bool, typer.Option("--again", help="Repeat what is already there.")]
 KeepFailed = Annotated[bool, typer.Option("--keep-failed", help="Do not try again what failed.")]
-Only = Annotated[str, typer.Option(help="Only what matches: a method, paper, target, model or table; * and ? stand.")]
+Only = Annotated[str, typer.Option(help="A method, paper, target, model, table or claim; * and ? stand for any text.")]
 SuiteName = Annotated[str, typer.Argument(help="A suite by name, or the path of a .toml file.")]
 ThenReport = Annotated[bool, typer.Option("--then-report", help="Score, judge claims and write the report as well.")]
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks import claims, metrics
+from benchmarks import claims, metrics, suites
 from benchmarks.claims import Claim, Evidence, Missing, NotRun, paired_over
 from benchmarks.jobs import Job, job
 from benchmarks.records import Record, Score, Store
@@ -25,6 +25,15 @@ def test_a_claim_is_frozen_and_can_be_asked(claim):
         metrics.named(name)
     for each in claim.jobs():
         assert job(**each.asked) == each, "every job passes the checks of a user's job"
+
+
+def test_a_claim_or_a_paper_brings_all_jobs_that_it_is_judged_by():
+    """Contrasts have jobs of other papers' methods: to ask for the claim must not leave one side out."""
+    made = suites.plan(suites.named("ledger"))
+    claim = next(c for c in CLAIMS if c.evidence == "A" and len({j.method for j in c.jobs()}) > 1)
+    for pattern in (claim.key, claim.paper, f"{claim.paper}*"):
+        assert {job.id for job in claim.jobs()} <= {job.id for job in made.only(pattern).jobs()}, pattern
+    assert {job.id for job in made.only(claim.key).jobs()} == {job.id for job in claim.jobs()}
 
 
 def asked(seed: int) -> Job:

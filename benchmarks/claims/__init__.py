@@ -220,14 +220,18 @@ def contrast(
 
 def contrast_of_networks(
     key: str, metric: str, ours: Callable[[int], Sequence[Job]], theirs: Callable[[int], Sequence[Job]], seeds: Sequence[int],
-    **fields: Any,
+    *, change: Callable[[float], float] = float, **fields: Any,
 ) -> Claim:  # fmt: skip
-    """The same over networks: `ours` and `theirs` are a training seed's jobs, and the interval is over training seeds."""
+    """The same over networks: `ours` and `theirs` are a training seed's jobs, and the interval is over training seeds.
+
+    A seed's value is the mean over its jobs of change(metric).
+    """
     from benchmarks.statistics import paired_difference
 
     def judge(evidence: Evidence) -> Interval:
         first, second = (
-            [fmean(evidence.number(job, metric) for job in jobs(seed)) for seed in seeds] for jobs in (ours, theirs)
+            [fmean(change(evidence.number(job, metric)) for job in jobs(seed)) for seed in seeds]
+            for jobs in (ours, theirs)
         )
         return paired_difference(first, second, evidence.level, n=sum(job.n for job in ours(seeds[0])))
 

@@ -106,7 +106,7 @@ def _between(
 
 
 GUIDES, DIGITS = "gaussian-2d-guides", "digits-strokes"
-NETS = range(3)
+NETS = range(5)
 
 
 def painted(seed: int, method: str, process: str, intervals: int, **options: float | bool) -> list[Job]:
@@ -166,7 +166,7 @@ CLAIMS = (
         kind="ranking",
         scaled="faces to strokes of 8x8 digits and small networks; NFE 32 against 30; level .2 alone",
         transfer="weak",
-        estimand="sliced W1 (SDEdit) - sliced W1 (CODE), mean over 3 training seeds, n = 200 each",
+        estimand="sliced W1 (SDEdit) - sliced W1 (CODE), mean over 5 training seeds, n = 200 each",
     ),
     contrast_of_networks(
         "vandelft2025code/confidence-clipping-is-more-realistic", "sliced_w1",
@@ -176,7 +176,7 @@ CLAIMS = (
         kind="ranking",
         scaled="masked faces to strokes of 8x8 digits, whose tones lie within the range of the data; no correction",
         transfer="weak",
-        estimand="sliced W1 (no clipping) - sliced W1 (c = 1.7), mean over 3 training seeds, n = 200 each",
+        estimand="sliced W1 (no clipping) - sliced W1 (c = 1.7), mean over 5 training seeds, n = 200 each",
     ),
     contrast_of_networks(
         "vandelft2025code/bound-of-the-code-takes-more-than-noise-away", "guide_distance",
@@ -185,7 +185,7 @@ CLAIMS = (
         locus="differs: _clip_inputs reads alphas_cumprod at the grid index [code-run]",
         kind="ranking",
         scaled="200 levels of the chain to 16 up to t = .5; strokes of 8x8 digits",
-        estimand="distance to the guide (code's bound) - (right bound), mean over 3 training seeds, n = 200 each",
+        estimand="distance to the guide (code's bound) - (right bound), mean over 5 training seeds, n = 200 each",
     ),
     contrast_of_networks(
         "vandelft2025code/decoding-of-the-code-ends-one-level-too-noisy", "guide_distance",
@@ -195,7 +195,7 @@ CLAIMS = (
         kind="ranking",
         scaled="200 levels of the chain to 21 up to t = .2; strokes of 8x8 digits. Outside a plane Gaussian, where the last step "
         "adds no noise, the two ends are .0005 apart the other way",
-        estimand="distance to the guide (code's end) - (lowest level), mean over 3 training seeds, n = 200 each",
+        estimand="distance to the guide (code's end) - (lowest level), mean over 5 training seeds, n = 200 each",
     ),
     _between(
         "sliced_w1", lambda: corrected(printed_sign=True), corrected,

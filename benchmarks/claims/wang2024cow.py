@@ -16,7 +16,7 @@ SEEDS = range(10)
 HALF, QUARTER = "mixture-2d-half", "digits-quarter"
 CYCLES = (0, 1, 3, 10)
 MANY = 3000
-NETS = range(3)
+NETS = range(5)
 PLANE = "text-to-image models to a plane mixture whose first coordinate is known; its joint law stands for the second's"
 
 
@@ -93,7 +93,7 @@ CLAIMS = (
         kind="ranking",
         scaled="text-to-image models to 8x8 digits and small networks; seam energy to sliced W1",
         transfer="weak",
-        estimand="sliced W1 (no cycles) - sliced W1 (ten), mean over 3 training seeds, n = 200 each",
+        estimand="sliced W1 (no cycles) - sliced W1 (ten), mean over 5 training seeds, n = 200 each",
     ),
     contrast_of_networks(
         "wang2024cow/cycles-leave-the-seed-as-it-is", "known_error",
@@ -105,7 +105,7 @@ CLAIMS = (
         margin=0.05,
         scaled="text-to-image models to 8x8 digits in [-1, 1] and small networks",
         transfer="weak",
-        estimand="RMS error on the seed (ten cycles) - (none), mean over 3 training seeds, n = 200 each",
+        estimand="RMS error on the seed (ten cycles) - (none), mean over 5 training seeds, n = 200 each",
     ),
     _between(
         "sliced_w1", lambda: replaced(HALF, MANY, 37), lambda: cow(HALF, MANY), "better-than-replacement-without-cycles",

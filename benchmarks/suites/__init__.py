@@ -92,7 +92,8 @@ class Suite(BaseModel):
 class Cell:
     """A job's place in a table. budget: the NFE that it was given, if any; a job may fill several cells.
 
-    floor: whether its table has a row for the noise floor; claims compare methods and need none.
+    floor: whether its table has a row for the noise floor; claims compare methods and need none. claims: keys of those
+    that it is run for.
     """
 
     job: Job
@@ -101,6 +102,7 @@ class Cell:
     metrics: tuple[str, ...] = ()
     timeout_seconds: float = 120.0
     floor: bool = True
+    claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,11 @@ class Plan:
         return found
 
     def only(self, pattern: str) -> Plan:
-        """The cells whose method, paper, target, model or table matches (* and ?); UsageError if none does."""
+        """The cells whose method, paper, target, model, table or claim matches (* and ?); UsageError if none does."""
         cells = tuple(cell for cell in self.cells if any(fnmatch(name, pattern) for name in names_of(cell)))
         if not cells:
             raise UsageError(
-                f"only: {pattern!r} matches no method, paper, target, model or table of {self.suite!r}; "
+                f"only: {pattern!r} matches no method, paper, target, model, table or claim of {self.suite!r}; "
                 f"`trilemma plan {self.suite}` lists them"
             )
         return replace(self, cells=cells)
@@ -161,7 +163,8 @@ class Plan:
 
 def names_of(cell: Cell) -> tuple[str, ...]:
     """What a cell can be chosen by."""
-    return cell.job.method, cell.job.method.split(".", 1)[0], cell.job.target, cell.job.model, cell.table
+    asked_for = (name for key in cell.claims for name in (key, key.split("/", 1)[0]))
+    return cell.job.method, cell.job.method.split(".", 1)[0], cell.job.target, cell.job.model, cell.table, *asked_for
 
 
 def names() -> list[str]:
@@ -408,10 +411,12 @@ def _of_claims(suite: Suite) -> Iterator[Cell]:
         return
     from benchmarks import claims
 
-    shared: dict[str, tuple[Job, dict[str, None]]] = {}  # claims of one paper often compare with the same jobs
+    shared: dict[str, tuple[Job, list[claims.Claim]]] = {}  # claims of one paper often compare with the same jobs
     for claim in claims.claims().values():
         if claim.evidence in suite.claims:
             for each in claim.jobs():
-                shared.setdefault(each.id, (each, {}))[1].update(dict.fromkeys(claim.metrics))
-    for each, metrics in shared.values():
-        yield Cell(each, "claims", None, tuple(metrics), suite.timeout_seconds, floor=False)
+                shared.setdefault(each.id, (each, []))[1].append(claim)
+    for each, by in shared.values():
+        metrics = tuple(dict.fromkeys(name for claim in by for name in claim.metrics))
+        keys = tuple(dict.fromkeys(claim.key for claim in by))
+        yield Cell(each, "claims", None, metrics, suite.timeout_seconds, floor=False, claims=keys)
