@@ -152,7 +152,7 @@ class Shelf:
 ORDERS_ASK = "With what power of the number of steps does each method's error fall, and is it its declared one?"
 SETTING_ASK = "How far from the exact answer is each method at equal evaluations, on this path and this grid?"
 DRAWN = "ve-edm"  # of committed records only this path has plots, as all of them take more than a minute
-NOT_DRAWN = "Plots of this path come with a run of the suite: `trilemma bench solvers`, five minutes on two cores."
+NOT_DRAWN = "Plots of this path come with a run of the suite: `trilemma bench solvers`, 25 minutes on two cores."
 TIMED = "Seconds are computed: those of the method's timed cell on this target, scaled by its evaluations."
 WALL = "'wall': not to be told from the error of the reference itself."
 
