@@ -136,6 +136,8 @@ def test_the_referee_s_sections_show_numbers_examples_and_commands(tmp_path):
     store.close()
     index = report.build(store.folder, tmp_path / "reports", current=None, findings=()).read_text()
     assert "1 of 3 verdicts are good. Libraries: stranger 1.2." in index
+    ids = re.findall(r' id="([^"]+)"', index)
+    assert len(ids) == len(set(ids)), sorted(id for id in set(ids) if ids.count(id) > 1)
     assert re.search(r"stranger\.walk.*?>2\.5\d*<.*?" + re.escape(FIRST), index, re.S), "50 us are 2.5 times ours"
     for part in ("off by 1.00e-04", "point=1.0", "trilemma check a --law b", "timeout", "1.25", "64x2"):
         assert part in index, part

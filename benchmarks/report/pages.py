@@ -110,7 +110,7 @@ class ShelfPages:
         self.sections, self.tables = {}, []
         if found is None:
             return
-        self.said = found.made if committed else ""
+        self.said = f"{found.made} {solvers.SLICE}" if committed else ""
         self.panels = Panels(found, style.looks(found.methods, {*found.frame.label, *found.frame.series}))
         self.sections = {shelf.name: shelf.sections() for shelf in solvers.shelves(self.panels, committed)}
         if not committed:

@@ -84,7 +84,7 @@ def _grid(records: Sequence[Record]) -> Table:
         rows.append(Row((method,), tuple(cells)))
     columns = tuple(Column(law, law.replace("_", " ")) for law in laws)
     caption = "Empty: the card declares nothing that the law could ask for. 'known': fails, and the card says why."
-    return Table("referee", "Verdicts", caption, ("Sampler",), columns, tuple(rows))
+    return Table("referee-verdicts", "Verdicts", caption, ("Sampler",), columns, tuple(rows))
 
 
 def overhead(panels: Panels) -> Section:
