@@ -209,12 +209,13 @@ def trained(recipe: str, seed: int) -> str:
 
 
 def contrast(
-    key: str, metric: str, ours: Callable[[], Sequence[Job]], theirs: Callable[[], Sequence[Job]], **fields: Any
-) -> Claim:
+    key: str, metric: str, ours: Callable[[], Sequence[Job]], theirs: Callable[[], Sequence[Job]], *,
+    change: Callable[[float], float] = float, **fields: Any,
+) -> Claim:  # fmt: skip
     """The claim that a metric of some jobs differs from that of others paired with them (see `paired_over`)."""
     return Claim(
         key=key, metrics=(metric,), jobs=lambda: [*ours(), *theirs()],
-        judge=lambda evidence: paired_over(evidence, metric, ours(), theirs()), **fields,
+        judge=lambda evidence: paired_over(evidence, metric, ours(), theirs(), change=change), **fields,
     )  # fmt: skip
 
 

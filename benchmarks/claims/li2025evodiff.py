@@ -2,68 +2,39 @@
 looked at one seed of gmm-64 (quoted as [derived]), and the orders are also laws of the cards."""
 
 import math
+from collections.abc import Callable, Sequence
 
-from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.claims import Claim, Evidence, contrast, paired_over
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
 
 CODED, PLAIN, PAPER = "li2025evodiff.evodiff", "li2025evodiff.plain", "li2025evodiff.paper"
 DATA, NOISE = "lu2022dpmsolverpp.2m", "lu2022dpmsolver.2m"
 SEEDS = range(10)
+Asked = Callable[[str, int], list[Job]]
 
 
-def gmm(method: str, steps: int) -> list[Job]:
-    """500 samples of gmm-64 from sigma 80 to .002 on the lam grid, from exact starts, for each of 10 seeds."""
-    return [
-        job(kind="sample", method=method, target="gmm-64", process="ve-edm", grid="lam", steps=steps, n=500, shards=10,
-            seed=seed, start="exact")
-        for seed in SEEDS
-    ]  # fmt: skip
+def exact_starts(
+    target: str, n: int, *, process: str = "ve-edm", shards: int = 1, seeds: Sequence[int] = SEEDS
+) -> Asked:
+    """(method, steps) -> jobs of n samples on the lam grid, from sigma 80 to .002 unless said, for each seed."""
+
+    def asked(method: str, steps: int) -> list[Job]:
+        return [
+            job(kind="sample", method=method, target=target, process=process, grid="lam", steps=steps, n=n,
+                shards=shards, seed=seed, start="exact")
+            for seed in seeds
+        ]  # fmt: skip
+
+    return asked
 
 
-def product(method: str, steps: int) -> list[Job]:
-    """The same on product-64d, whose flow is known: 64 samples for each of 10 seeds."""
-    return [
-        job(kind="sample", method=method, target="product-64d", process="ve-edm", grid="lam", steps=steps, n=64,
-            seed=seed, start="exact")
-        for seed in SEEDS
-    ]  # fmt: skip
-
-
-def balls(method: str, steps: int) -> list[Job]:
-    """16 samples of gmm-64 against its flow by brute force, for each of 5 seeds: half a second a seed."""
-    return [
-        job(kind="sample", method=method, target="gmm-64", process="ve-edm", grid="lam", steps=steps, n=16, seed=seed,
-            start="exact")
-        for seed in range(5)
-    ]  # fmt: skip
-
-
-def digits(method: str, steps: int) -> list[Job]:
-    """300 digits from the exact denoiser, sigma 80 to .002 on the lam grid, from exact starts, for each of 10 seeds."""
-    return [
-        job(kind="sample", method=method, target="digits", process="ve-edm", grid="lam", steps=steps, n=300, shards=10,
-            seed=seed, start="exact")
-        for seed in SEEDS
-    ]  # fmt: skip
-
-
-def one_dimension(method: str, steps: int) -> list[Job]:
-    """1,000 samples of G3 from sigma 20 to .05 on the lam grid, from exact starts, for each of 10 seeds."""
-    return [
-        job(kind="sample", method=method, target="g3", process="ve-edm[0.05,20]", grid="lam", steps=steps, n=1000,
-            shards=10, seed=seed, start="exact")
-        for seed in SEEDS
-    ]  # fmt: skip
-
-
-def gaussian(method: str, steps: int) -> list[Job]:
-    """64 samples of gaussian-2d from sigma 10 to .05, the card's interval for orders, for each of 10 seeds."""
-    return [
-        job(kind="sample", method=method, target="gaussian-2d", process="ve-edm[0.05,10]", grid="lam", steps=steps, n=64,
-            seed=seed, start="exact")
-        for seed in SEEDS
-    ]  # fmt: skip
+gmm = exact_starts("gmm-64", 500, shards=10)
+product = exact_starts("product-64d", 64)  # its flow is known
+balls = exact_starts("gmm-64", 16, seeds=range(5))  # against its flow by brute force, half a second a seed
+digits = exact_starts("digits", 300, shards=10)
+one_dimension = exact_starts("g3", 1000, process="ve-edm[0.05,20]", shards=10)
+gaussian = exact_starts("gaussian-2d", 64, process="ve-edm[0.05,10]")  # the card's interval for orders
 
 
 def _halvings(method: str, first: int, last: int):
@@ -76,26 +47,21 @@ def _halvings(method: str, first: int, last: int):
 
 
 def _energy(sentence: str, ours: tuple, theirs: tuple, **fields) -> Claim:
-    return Claim(
-        key=f"li2025evodiff/{sentence}", evidence="A", direction="below", metrics=("energy",),
-        scaled="FID of images to the energy distance on ten balls in 64 dimensions, exact denoiser",
-        transfer="weak",
+    return contrast(
+        f"li2025evodiff/{sentence}", "energy", lambda: gmm(*ours), lambda: gmm(*theirs), evidence="A", direction="below",
+        scaled="FID of images to the energy distance on ten balls in 64 dimensions, exact denoiser", transfer="weak",
         estimand="energy distance of the first minus that of the second, mean over 10 seeds of n = 500, same starts",
-        jobs=lambda: [*gmm(*ours), *gmm(*theirs)],
-        judge=lambda evidence: paired_over(evidence, "energy", gmm(*ours), gmm(*theirs)), **fields,
+        **fields,
     )  # fmt: skip
 
 
 def _error(sentence: str, ours: tuple, theirs: tuple, **fields) -> Claim:
-    return Claim(
-        key=f"li2025evodiff/{sentence}", evidence="A", direction="below", metrics=("flow_error",), kind="ranking",
+    return contrast(
+        f"li2025evodiff/{sentence}", "flow_error", lambda: product(*ours), lambda: product(*theirs), change=math.log,
+        evidence="A", direction="below", kind="ranking", transfer="weak",
         scaled="FID of images to the RMS error against the exact flow of a rotated product in 64 dimensions",
-        transfer="weak",
         estimand="log of (RMS error of the first)/(that of the second), mean over 10 seeds of n = 64, same starts",
-        jobs=lambda: [*product(*ours), *product(*theirs)],
-        judge=lambda evidence: paired_over(
-            evidence, "flow_error", product(*ours), product(*theirs), change=math.log
-        ), **fields,
+        **fields,
     )  # fmt: skip
 
 
