@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
+from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, paired_over, trained
 from benchmarks.claims.ho2020ddpm import g3 as noisy_g3
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
@@ -53,14 +53,13 @@ def _order(sentence: str, method: str, steps: tuple[int, ...], **fields) -> Clai
 def _corrected(steps: int, grid: str, numbers: str, **fields) -> Claim:
     name = grid.replace("(", "-").replace(")", "")
     ours, theirs = (partial(from_80, method, steps, grid) for method in (CORRECTED, OFFICIAL))
-    return Claim(
-        key=f"lu2022dpmsolverpp/factor-two-at-{steps}-steps-on-{name}",
+    return contrast(
+        f"lu2022dpmsolverpp/factor-two-at-{steps}-steps-on-{name}", "flow_error", ours, theirs, change=math.log,
         locus="no statement of the paper; disagreement 1 and claim b of the card", evidence="A", direction="below",
-        paper_number=f"G3: {numbers} [derived]", metrics=("flow_error",), transfer="strong",
+        paper_number=f"G3: {numbers} [derived]", transfer="strong",
         scaled="images to a one-dimensional mixture with an exact denoiser",
         estimand=f"log of (RMS error of 3M)/(of 3M as coded) at {steps} steps, {grid}, mean over 10 seeds of n = 256",
-        jobs=lambda: [*ours(), *theirs()],
-        judge=lambda evidence: paired_over(evidence, "flow_error", ours(), theirs(), change=math.log), **fields,
+        **fields,
     )  # fmt: skip
 
 
@@ -94,12 +93,10 @@ def network(training: int, **options) -> list[Job]:
 
 def _bounded(sentence: str, ours: dict, theirs: dict, **fields) -> Claim:
     """log of (spread within a class of ours / of theirs): pixels in [-1, 1] have at most 1, what diverges has more."""
-    return Claim(
-        key=f"lu2022dpmsolverpp/{sentence}", evidence="A", metrics=("class_spread",), margin=math.log(1.5),
+    return contrast(
+        f"lu2022dpmsolverpp/{sentence}", "class_spread", lambda: told(**ours), lambda: told(**theirs), change=math.log,
         scaled="images to 8 x 8 digits with the exact denoiser of each class; the share of wild pixels to the spread",
-        transfer="weak", jobs=lambda: [*told(**ours), *told(**theirs)],
-        judge=lambda evidence: paired_over(evidence, "class_spread", told(**ours), told(**theirs), change=math.log),
-        **fields,
+        evidence="A", transfer="weak", margin=math.log(1.5), **fields,
     )  # fmt: skip
 
 

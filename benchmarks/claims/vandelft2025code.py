@@ -11,7 +11,7 @@ the trade-offs was fixed once, after n = 900 had left both open.
 
 from collections.abc import Callable
 
-from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
+from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, trained
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level, t_interval
 
@@ -99,10 +99,7 @@ def _trade_off(sentence: str, method: str, target: str, n: int, scaled: str) -> 
 def _between(
     metric: str, ours: Callable[[], list[Job]], theirs: Callable[[], list[Job]], sentence: str, **fields
 ) -> Claim:
-    return Claim(
-        key=f"vandelft2025code/{sentence}", kind="ranking", evidence="A", jobs=lambda: [*ours(), *theirs()],
-        metrics=(metric,), judge=lambda evidence: paired_over(evidence, metric, ours(), theirs()), **fields,
-    )  # fmt: skip
+    return contrast(f"vandelft2025code/{sentence}", metric, ours, theirs, kind="ranking", evidence="A", **fields)
 
 
 GUIDES, DIGITS = "gaussian-2d-guides", "digits-strokes"

@@ -8,7 +8,7 @@ on the mixture was fixed once, after n = 1,500 had left two claims open.
 
 from collections.abc import Callable
 
-from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
+from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, trained
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level
 
@@ -49,10 +49,8 @@ def replaced(target: str, n: int, steps: int) -> list[Job]:
 def _between(
     metric: str, ours: Callable[[], list[Job]], theirs: Callable[[], list[Job]], sentence: str, **fields
 ) -> Claim:
-    return Claim(
-        key=f"wang2024cow/{sentence}", evidence="A", jobs=lambda: [*ours(), *theirs()], metrics=(metric,),
-        judge=lambda evidence: paired_over(evidence, metric, ours(), theirs()), **{"kind": "ranking", **fields},
-    )  # fmt: skip
+    common = {"kind": "ranking", "evidence": "A"}
+    return contrast(f"wang2024cow/{sentence}", metric, ours, theirs, **common | fields)
 
 
 def _least_gain(evidence: Evidence) -> Interval:

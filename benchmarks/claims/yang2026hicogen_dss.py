@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from benchmarks.claims import Claim, Evidence, contrast, paired_over
+from benchmarks.claims import Claim, Evidence, contrast
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
 
@@ -19,11 +19,8 @@ def g3(family: str, steps: int, *, n: int = 20_000, **options: float | str | boo
 
 
 def _between(ours: Callable[[], list[Job]], theirs: Callable[[], list[Job]], sentence: str, **fields) -> Claim:
-    return Claim(
-        key=f"yang2026hicogen-dss/{sentence}", evidence="A", metrics=("ks",), jobs=lambda: [*ours(), *theirs()],
-        judge=lambda evidence: paired_over(evidence, "ks", ours(), theirs()),
-        **{"kind": "ranking", "transfer": "strong", **fields},
-    )  # fmt: skip
+    common = {"kind": "ranking", "evidence": "A", "transfer": "strong"}
+    return contrast(f"yang2026hicogen-dss/{sentence}", "ks", ours, theirs, **common | fields)
 
 
 def ring(schedule: str, **options: float | bool) -> list[Job]:
