@@ -40,9 +40,9 @@ Differs     Paper and code extrapolate differently: both sets of weights sum to 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -330,6 +330,15 @@ def pruned(block: Callable[[Tensor], Tensor], tokens: Tensor, keep: Tensor, cach
     return cache.index_copy(1, index, block(tokens[:, index]))
 
 
+def _card(name: str, options: Mapping[str, Any], **traits: Any) -> Sampler:
+    return Sampler(
+        id=f"jiang2025sada.{name}", sample=partial(sample, **options), grid=grids.uniform_t, consumes="mean",
+        path="vp-linear", symmetric=frozenset({"rotation"}), **traits,
+    )  # fmt: skip
+
+
+OF_CODE = {"variant": True, "per_sample": False}
+
 PAPER = Paper(
     key="jiang2025sada",
     title="SADA: Stability-guided Adaptive Diffusion Acceleration",
@@ -340,77 +349,16 @@ PAPER = Paper(
     code="Ting-Justin-Jiang/sada-icml",
     licence="MIT",
     samplers=(
-        Sampler(
-            id="jiang2025sada.sada",
-            sample=sample,
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            symmetric=frozenset({"rotation"}),
-            reduces=(
-                Reduction(
-                    {"last": 0, "lower_order_final": False}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}
-                ),
-                Reduction({"last": 0, "order": 1}, "song2020ddim.ddim"),
-            ),
-        ),
-        Sampler(
-            id="jiang2025sada.paper",
-            sample=partial(sample, weights="paper", lag_terms=0),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            symmetric=frozenset({"rotation"}),
-        ),
-        Sampler(
-            id="jiang2025sada.ab3",
-            sample=partial(sample, weights="ab3", lag_terms=0),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            symmetric=frozenset({"rotation"}),
-            variant=True,
-        ),
-        Sampler(
-            id="jiang2025sada.reuse",
-            sample=partial(sample, weights="reuse", lag_terms=0),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            exact_on=frozenset({"delta"}),
-            symmetric=frozenset({"rotation"}),
-            variant=True,
-        ),
-        Sampler(
-            id="jiang2025sada.official",
-            sample=partial(sample, batch_global=True),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            per_sample=False,
-            symmetric=frozenset({"rotation"}),
-            variant=True,
-        ),
-        Sampler(
-            id="jiang2025sada.official_euler",
-            sample=partial(sample, order=1, over_alpha=True, batch_global=True),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            per_sample=False,
-            symmetric=frozenset({"rotation"}),
-            variant=True,
-        ),
-        Sampler(
-            id="jiang2025sada.official_v",
-            sample=partial(sample, network="v", batch_global=True),
-            grid=grids.uniform_t,
-            consumes="mean",
-            path="vp-linear",
-            per_sample=False,
-            symmetric=frozenset({"rotation"}),
-            variant=True,
-        ),
+        _card("sada", {}, reduces=(
+            Reduction({"last": 0, "lower_order_final": False}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}),
+            Reduction({"last": 0, "order": 1}, "song2020ddim.ddim"),
+        )),
+        _card("paper", {"weights": "paper", "lag_terms": 0}),
+        _card("ab3", {"weights": "ab3", "lag_terms": 0}, variant=True),
+        _card("reuse", {"weights": "reuse", "lag_terms": 0}, variant=True, exact_on=frozenset({"delta"})),
+        _card("official", {"batch_global": True}, **OF_CODE),
+        _card("official_euler", {"batch_global": True, "order": 1, "over_alpha": True}, **OF_CODE),
+        _card("official_v", {"batch_global": True, "network": "v"}, **OF_CODE),
         Sampler(
             id="jiang2025sada.flow",
             sample=sample_flow,
@@ -420,6 +368,6 @@ PAPER = Paper(
             exact_on=frozenset({"delta"}),
             reduces=(Reduction({"last": 0}, "lipman2022fm.euler"),),
         ),
-    ),
+    ),  # fmt: skip
     transforms=(Transform(id="jiang2025sada.tokens", apply=pruned, identity_at={"keep": "all tokens"}),),
 )
