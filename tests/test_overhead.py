@@ -77,6 +77,42 @@ def test_the_loop_never_waits_for_the_device(id):
     assert torch.equal(found.x, whole)  # nothing of the sampler is lost by preparing it
 
 
+class Elsewhere(TorchDispatchMode):
+    """Collects the operations whose result is not on the device meta: each would be a copy between host and device."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        if isinstance(result, torch.Tensor) and result.device.type != "meta":
+            self.found.append(function._schema.name)
+        return result
+
+
+class Still:
+    """Draws of zeros wherever the state is."""
+
+    def at(self, *where):
+        return self
+
+    def normal(self, tag, like):
+        return torch.zeros_like(like)
+
+    def block(self, steps, tag, like):
+        return torch.zeros(len(steps), *like.shape, device=like.device)
+
+
+@pytest.mark.parametrize("id", means())
+def test_the_loop_stays_on_the_device_of_its_state(id):
+    """What a CUDA graph asks of it, without a GPU: a tensor on the device meta has no value to read and none to copy."""
+    loop, model, x, _ = loop_of(id)
+    with Elsewhere() as elsewhere:
+        end = loop(model, x.to("meta"), Still()).x
+    assert elsewhere.found == [] and end.device.type == "meta"
+
+
 @pytest.mark.parametrize("id", STEADY)
 def test_the_loop_is_one_graph(id):
     loop, model, x, whole = loop_of(id, steps=3)
