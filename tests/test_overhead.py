@@ -106,7 +106,7 @@ class Still:
 
 @pytest.mark.parametrize("id", means())
 def test_the_loop_stays_on_the_device_of_its_state(id):
-    """What a CUDA graph asks of it, without a GPU: a tensor on the device meta has no value to read and none to copy."""
+    """What a CUDA graph asks, held without a GPU: a tensor on the device meta has no value to read and none to copy."""
     loop, model, x, _ = loop_of(id)
     with Elsewhere() as elsewhere:
         end = loop(model, x.to("meta"), Still()).x

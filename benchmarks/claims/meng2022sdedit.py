@@ -1,4 +1,8 @@
-"""Claims about meng2022sdedit. A level is a share of the chain: the process is cut there and its grid begins with it."""
+"""Claims about meng2022sdedit. A level is a share of the chain: the process is cut there and its grid begins with it.
+
+That more noise is more realistic had been left open on digits by n = 200 under seeds 0 to 9, which asked for 706; it is
+judged on a second batch alone, n = 1,600 under fresh seeds.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,13 +19,20 @@ LEVELS = (0.2, 0.4, 0.7)
 BACK = 0.5  # level of the jobs on Gaussian data
 
 
-def strokes(level: float, method: str = "sde", **options: float | bool) -> list[Job]:
-    """200 edits of 20 stroke paintings of digits from the level to clean data in 30 steps, for each seed."""
+def strokes(
+    level: float, method: str = "sde", n: int = 200, seeds: range = SEEDS, **options: float | bool
+) -> list[Job]:
+    """Edits of 20 stroke paintings of digits from the level to clean data in 30 steps, for each seed."""
     return [
         job(kind="sample", method=f"meng2022sdedit.{method}", options=options, target="digits-strokes",
-            process=f"discrete-linear[0,{level}]", grid="t", steps=30, n=200, shards=10, seed=seed, start="card")
-        for seed in SEEDS
+            process=f"discrete-linear[0,{level}]", grid="t", steps=30, n=n, shards=10, seed=seed, start="card")
+        for seed in seeds
     ]  # fmt: skip
+
+
+def second(level: float) -> list[Job]:
+    """A second batch: 1,600 edits under each of 10 seeds that no claim had used."""
+    return strokes(level, n=1600, seeds=range(10, 20))
 
 
 def outside(level: float) -> list[Job]:
@@ -129,10 +140,10 @@ CLAIMS = (
         evidence="A",
         scaled="LSUN to strokes of 8x8 digits and their exact denoiser; FID to sliced W1; levels .2, .4, .7",
         transfer="strong",
-        estimand="least fall of sliced W1 from one level to the next, mean over 10 seeds of n = 200",
-        jobs=lambda: [each for level in LEVELS for each in strokes(level)],
+        estimand="least fall of sliced W1 from one level to the next, mean over 10 seeds of n = 1,600",
+        jobs=lambda: [each for level in LEVELS for each in second(level)],
         metrics=("sliced_w1",),
-        judge=_least_rise("sliced_w1", -1),
+        judge=_least_rise("sliced_w1", -1, second),
     ),
     Claim(
         key="meng2022sdedit/more-noise-is-more-realistic-on-gaussian-data",
