@@ -401,10 +401,22 @@ def test_a_net_that_knows_its_target_gives_the_mean(predicted):
 def test_levels_have_mass_one(mean, log_deviation, decoder, levels):
     """Invariant 4: the sum telescopes, for Phi and for the official stand-in, whatever mean and deviation."""
     x0 = torch.linspace(-1, 1, levels, dtype=torch.float64)
-    cdf = {"phi": torch.special.ndtr, "tanh": ddpm.tanh_cdf}[decoder]
+    cdf = {"phi": ddpm.normal_cdf, "tanh": ddpm.tanh_cdf}[decoder]
     deviation = torch.tensor(math.exp(log_deviation), dtype=torch.float64)
     chance = ddpm.chance_of_level(x0, torch.full_like(x0, mean), deviation, levels=levels, cdf=cdf)
     assert chance.sum().item() == pytest.approx(1.0, abs=1e-12) and chance.min() >= 0
+
+
+def test_both_tails_keep_their_digits_and_continuous_data_have_the_density():
+    std, x0 = torch.tensor(0.02, dtype=torch.float64), torch.tensor([-1 / 255, 1 / 255], dtype=torch.float64)
+    for mean in (0.5, -0.5):  # 25 deviations away
+        for level, chance in zip(x0.tolist(), ddpm.chance_of_level(x0, torch.full_like(x0, mean), std), strict=True):
+            ends = [math.erfc((abs(level - mean) + side / 255) / 0.02 / math.sqrt(2)) / 2 for side in (-1, 1)]
+            assert chance.item() == pytest.approx(ends[0] - ends[1], rel=1e-10, abs=0)
+            assert 0 < chance < 1e-120
+    normal = torch.distributions.Normal(torch.tensor(0.3, dtype=torch.float64), std)
+    nats = ddpm.DECODERS["density"](x0, normal.loc, normal.scale, 256)
+    torch.testing.assert_close(nats, -normal.log_prob(x0), rtol=1e-13, atol=0)
 
 
 def test_level_is_the_mass_around_it():
@@ -417,7 +429,7 @@ def test_level_is_the_mass_around_it():
     far = torch.tensor([0.3 + 0.08], dtype=torch.float64)  # 7.6 to 8.4 deviations above the mean
     inner, outer = (math.erfc(z / math.sqrt(2)) / 2 for z in (8 - 1 / 2.55, 8 + 1 / 2.55))
     found = ddpm.chance_of_level(far, torch.full_like(far, 0.3), torch.tensor(0.01, dtype=torch.float64))
-    assert found.item() == pytest.approx(inner - outer, rel=1e-10)
+    assert found.item() == pytest.approx(inner - outer, rel=1e-10, abs=0)
     z = torch.linspace(-8, 8, 160_001, dtype=torch.float64)
     gap = (ddpm.tanh_cdf(z) - torch.special.ndtr(z)).abs().max().item()
     assert gap == pytest.approx(1.79e-4, rel=3e-3)

@@ -182,6 +182,8 @@ def test_indices_are_the_codes():
     }  # fmt: skip
     grid = paper.spread_indices(5, CHAIN)
     assert [round(1000 * t) for t in grid.tolist()] == [1000, 750, 501, 251, 1, 0]  # 499.5 to even
+    assert [round(1000 * t) for t in paper.spread_indices(2, CHAIN).tolist()] == [1000, 1, 0]
+    assert [round(1000 * t) for t in paper.spread_indices(1, CHAIN).tolist()] == [1000, 0]
 
 
 @pytest.mark.parametrize("ceiling", [1.0, 1.5])

@@ -241,6 +241,21 @@ def test_a_start_without_signal_and_an_end_without_noise_are_survived():
         assert torch.isfinite(found).all()
 
 
+def test_the_last_interval_of_order_2_to_clean_data_is_of_order_1():
+    path, x = process.named("condot"), normals(6, 2)
+    told, h = cfg.guided(classes(path), LABELS, 2.0), path.lam(0.3) - path.lam(0.7)
+    x1 = path.sigma(0.3) / path.sigma(0.7) * x - path.alpha(0.3) * math.expm1(-h) * told(x, 0.7)
+    grid = torch.tensor([0.7, 0.3, 0.0], dtype=torch.float64)
+    found = run(cfg.flow, classes(path), x, grid, path, condition=LABELS, guidance=2.0, order=2).x
+    torch.testing.assert_close(found, told(x1, 0.3), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sample", [cfg.ancestral, cfg.flow])
+def test_no_samples_are_no_samples(sample):
+    found = run(sample, classes(), normals(0, 2), grids.uniform_t(3, VP), condition=LABELS[:0], guidance=3.0)
+    assert found.x.shape == (0, 2)
+
+
 def test_second_order_is_the_midpoint_of_a_line_through_two_means():
     """Toolkit T2: exact for a constant mean; the second step by hand on an uneven grid, guided."""
     grid = torch.tensor([0.9, 0.55, 0.4], dtype=torch.float64)

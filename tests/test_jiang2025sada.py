@@ -434,6 +434,8 @@ def test_when_the_cache_is_refreshed():
     assert [i for i, kind in enumerate(kinds, 8) if kind == "refresh"] == [10, 14, 18]
     assert [i for i, kind in enumerate(kinds, 8) if kind == "dense"] == [8, 9, 20, 21]
     assert [i for i in range(14, 20) if sada.token_pass(i, 10, 20, 13, 4) == "refresh"] == [14, 18]
+    assert [i for i in range(9, 21) if sada.token_pass(i, 9, 21, 0, 4) == "refresh"] == [9, 13, 17]
+    assert [i for i in range(10, 20) if sada.token_pass(i, 10, 20, 10, 4) == "refresh"] == [11, 15, 19]
 
 
 # Refusals

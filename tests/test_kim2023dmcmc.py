@@ -88,6 +88,9 @@ def test_levels_keep_the_grid_s_spacing():
     torch.testing.assert_close(gaps, gaps[:1].expand(8), rtol=1e-10, atol=0)
     assert rows[1, 0] == 0.7 and rows[1, -2].item() == pytest.approx(0.01) and rows[:, -1].tolist() == [0.0] * 3
     assert (rows[2, :-1] - 0.005).abs().max() <= 1e-15  # cleaner than the grid's last level: it stays there
+    assert dmcmc.spacing(column(50.0, 0.0), VE)[0].tolist() == [0.0]  # one noisy time
+    near = dmcmc.levels_from(column(0.05), 0.01, *dmcmc.spacing(column(0.05, 0.03, 0.01), VE))[0]
+    torch.testing.assert_close(near, column(0.05, 0.03, 0.01), rtol=1e-13, atol=0)
     uneven = column(50.0, 20.0, 0.3, 0.01)
     torch.testing.assert_close(
         dmcmc.levels_from(column(50.0), 0.01, *dmcmc.spacing(uneven, VE))[0], uneven, rtol=1e-13, atol=0
@@ -227,6 +230,7 @@ def test_the_cleanest_state_is_the_first_of_the_smallest():
 def test_noise_levels():
     """u from 1 to .001 evenly: 50 down to .01 (5000)^.001."""
     rho = dmcmc.noise_levels(0.01, 50.0)
+    assert dmcmc.level_of(column(0.9989, 0.9991)).tolist() == [998, 999]  # of as many by default
     assert (
         rho[0].item() == pytest.approx(50) and rho[-1].item() == pytest.approx(0.01 * 5000**0.001) and len(rho) == 1000
     )

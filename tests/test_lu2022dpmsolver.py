@@ -194,6 +194,8 @@ def test_fast_spends_what_the_paper_says():
     assert dpm.fast_lam(6, VP)[[0, -1]].tolist() == [0.9, 0.05]
     rows = dpm.fast_plan(dpm.fast_lam(6, VP), VP)
     assert rows.order.tolist() == [3, 2, 1]
+    clean = torch.cat([dpm.fast_lam(6, VP), torch.zeros(1, dtype=torch.float64)])
+    assert dpm.fast_plan(clean, VP).order.tolist() == [3, 2, 1, 1]
 
 
 def test_inner_points_of_time_grids_are_the_code_s():

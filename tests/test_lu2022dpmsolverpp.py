@@ -1,6 +1,7 @@
 """lu2022dpmsolverpp: the numbered invariants of its card, its anchors, and its formulas by hand."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -99,6 +100,13 @@ def test_singlestep_is_exact_on_polynomials(order, form, r1, r2, eta, highest):
         found = dpmpp.sample_singlestep(polynomial(degree), x, grid, **go(), **options).x.item()
         end, size = exact_end(0.8, 0.9, 0.05, degree, eta, "mean")
         assert (abs(found - end) <= 1e-10 * size) is (degree <= highest), f"{degree}: {(found - end) / size:.1e}"
+
+
+@pytest.mark.parametrize("r1", [0.3, 0.8])
+def test_2s_is_of_order_2_with_its_stage_anywhere(r1):
+    card = replace(SAMPLERS["2s"], sample=partial(dpmpp.sample_singlestep, r1=r1))
+    coarse, fine = (errors_against_the_flow(card, VP, grids.uniform_lam, steps) for steps in (256, 512))
+    assert math.log2(coarse / fine) == pytest.approx(2, abs=0.1)
 
 
 A1 = {  # largest error over 9 starts, vp-linear .9 -> .05, lam grid, at 64 and 512 steps; two digits: 6 %

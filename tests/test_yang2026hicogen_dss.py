@@ -354,6 +354,11 @@ def test_bad_input_is_refused_before_the_first_evaluation(options, said):
             card.sample(silent, x, grids.uniform_t(4, RF), process=RF, draws=Philox(1, 2))
     with pytest.raises(ValueError, match="budget: 9"):
         paper.bang_bang(torch.ones(2, **F64), torch.ones(2, **F64), budget=9.0, eta_max=1.0)
+    with pytest.raises(ValueError, match="budget: 0.6, expected 0 to eta_max.2 times the grid's length, 0.5"):
+        paper.bang_bang(torch.ones(2, **F64), torch.ones(2, **F64), budget=0.6, eta_max=0.5)
+    for budget, squared in ((0.0, 0.0), (0.5, 0.25)):  # both ends are allowed
+        found = paper.bang_bang(torch.ones(2, **F64), torch.ones(2, **F64), budget=budget, eta_max=0.5)
+        assert found.tolist() == [squared] * 2
 
 
 def test_grid_begins_one_interval_below_the_top():

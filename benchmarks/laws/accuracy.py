@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.laws import Law, device
-from benchmarks.laws.conduct import call, entry, own_process, plain, random_grids, run, starts, usable
+from benchmarks.laws.conduct import (
+    call,
+    entry,
+    exact_model,
+    heeding,
+    own_process,
+    plain,
+    random_grids,
+    run,
+    starts,
+    usable,
+)
 from benchmarks.laws.impulses import output_law
 from benchmarks.laws.specimens import HEALTHY, HEALTHY_NOISY, SQRT2, sampler, scaled, step
 from reference_impls import catalogue, targets
@@ -209,8 +220,15 @@ def reduces_as_declared(card: Sampler) -> None:
 def _agrees(card: Sampler, other: Sampler, reduction: Reduction, process: Any) -> None:
     @given(random_grids(process))
     def holds(grid: Tensor) -> None:
-        ours = run(card, process, grid, **reduction.options).x
-        theirs = run(other, process, grid, **reduction.to_options).x
+        plain_model = exact_model(process)
+        model, same = plain_model, plain_model
+        if "condition" in card.needs & other.needs:
+            model = same = heeding(plain_model)
+        elif reduction.given is not None:
+            model = heeding(plain_model)
+            same = model.given(torch.arange(5, device=device()) % 3) if reduction.given == "condition" else plain_model
+        ours = run(card, process, grid, model=model, **reduction.options).x
+        theirs = run(other, process, grid, model=same, **reduction.to_options).x
         gap = (ours - theirs).abs().max().item() / (1 + theirs.abs().max().item())
         assert gap <= reduction.tolerance, (
             f"with {dict(reduction.options)} on {process.name} it differs from {reduction.to} by {gap:.2e}"
@@ -293,6 +311,18 @@ def _reduces_to(noisy: bool, **changes: Any) -> Sampler:
     return replace(sampler(noisy=noisy, **changes), reduces=(Reduction({}, twin),))
 
 
+def _guided(weight: float, given: Any) -> Sampler:
+    """The specimen under guidance of that weight, which claims to be itself on the model that `given` names."""
+
+    def sample(model: Any, x: Tensor, grid: Tensor, *, condition: Any, **rest: Any) -> Any:
+        told, plain_model = model.given(condition), model
+        mean = Predictor("mean", lambda x, t: torch.lerp(plain_model(x, t), told(x, t), weight))
+        return HEALTHY.sample(mean, x, grid, **rest)
+
+    claims = tuple(each._replace(given=given) for each in _reduces_to(False).reduces)
+    return replace(sampler(sample=sample), needs=frozenset({"condition"}), reduces=claims)
+
+
 def _law(check: Any, mutants: dict[str, Any], applies: Any) -> Law:
     return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants)
 
@@ -316,6 +346,8 @@ LAWS = (
     _law(reduces_as_declared, {
         "pulls_with_the_wrong_alpha": lambda: _reduces_to(False, rows=scaled("pull", _alpha_ratio)),
         "draws_under_another_tag": lambda: _reduces_to(True, step=_other_tag),
+        "guides_a_millionth_too_much": lambda: _guided(1 + 1e-6, "condition"),
+        "heeds_what_it_should_not": lambda: _guided(1e-6, "none"),
     }, lambda card: plain(card) and bool(card.reduces)),
     _law(is_equivariant_as_declared, {
         "adds_the_first_coordinate": lambda: sampler(step=_adds_the_first_coordinate),

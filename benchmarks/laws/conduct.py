@@ -17,7 +17,7 @@ from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
-from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, Shared, WrongKind, expand
+from reference_impls.core.types import Conditional, Guide, Predictor, Run, Sampler, Shared, Time, WrongKind, expand
 
 CALLED_WITH = {"condition", "guide", "share", "noise_logits"}
 
@@ -66,17 +66,28 @@ def exact_model(process: Any, name: str = "g3") -> Predictor:
 
 def _levels_of_a_standard_normal(y: Tensor, rho: Tensor) -> Tensor:
     spread = (1 + rho**2).to(y)
-    return -(y.flatten(1).square().sum(1, keepdim=True) / spread + y[0].numel() * spread.log()) / 2
+    return -(y.flatten(1).square().sum(1, keepdim=True) / spread + y.shape[1:].numel() * spread.log()) / 2
+
+
+def heeding(model: Any) -> Conditional:
+    """The same without a condition; a label k adds (k + 1)/10 to the mean, and -1, which stands for none, nothing."""
+
+    def predict(x: Tensor, t: Time, label: Tensor | None) -> Tensor:
+        return model(x, t) if label is None else model(x, t) + expand((label + 1).to(x) / 10, x)
+
+    return Conditional(model.kind, predict)
 
 
 def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
-    """card.sample with the aids it needs, fixed for each sample index: a label that the model does not heed, so that
-    guidance by it changes nothing; a guide image of which nothing need be kept; a share of the variance of a third; the
-    noise levels of a standard normal."""
+    """card.sample with the aids it needs, fixed for each sample index.
+
+    A label, which a model without conditions does not heed, so that guidance by it changes nothing; a guide image of
+    which nothing need be kept; a share of the variance of a third; the noise levels of a standard normal.
+    """
     rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
     if "condition" in card.needs:
-        unheeding = model
-        model = Conditional(model.kind, lambda y, *rest: unheeding(y, *rest[:-1]), lambda label: torch.zeros_like(x))
+        told = model.predict if isinstance(model, Conditional) else lambda y, *rest: alone(y, *rest[:-1])
+        alone, model = model, Conditional(model.kind, told, lambda label: torch.zeros_like(x))
         options["condition"] = rows % 3
     if "share" in card.needs:
         alone = model
@@ -84,7 +95,7 @@ def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, dr
     if "noise_logits" in card.needs:
         options["noise_logits"] = _levels_of_a_standard_normal
     if "guide" in card.needs:
-        place = torch.arange(1, x[0].numel() + 1, dtype=x.dtype, device=x.device)
+        place = torch.arange(1, x.shape[1:].numel() + 1, dtype=x.dtype, device=x.device)
         options["guide"] = Guide(torch.cos((rows[:, None] + 1) * place).reshape(x.shape) / 2)
     return card.sample(model, x, grid, process=process, draws=draws, **options)
 
@@ -247,6 +258,8 @@ def accepts_its_sample_shapes(card: Sampler) -> None:
         assert found.shape == (3, *shape), f"sample shape {shape} came back as {tuple(found.shape[1:])}"
         gap = (found.flatten(1) - expected).abs().max().item()
         assert gap <= 1e-12, f"sample shape {shape} changes the result by {gap:.2e}"
+    none = run(card, process, grid, x=flat[:0], samples=range(0), model=Predictor("mean", predict)).x
+    assert none.shape == (0, 16), f"no samples came back as {tuple(none.shape)}, expected (0, 16)"
 
 
 def refuses_the_wrong_model_kind(card: Sampler) -> None:
@@ -388,7 +401,10 @@ LAWS = (
     _law(leaves_global_rng_alone, {"global_noise": _global_noise}),
     _law(does_not_touch_its_inputs, {"writes_to_x": _writes_to_x, "writes_to_the_mean": _writes_to_the_mean}),
     _law(second_run_equals_a_fresh_one, {"remembers_between_runs": _remembers_between_runs}),
-    _law(accepts_its_sample_shapes, {"transposes": _transposes}),
+    _law(accepts_its_sample_shapes, {
+        "transposes": _transposes,
+        "returns_a_sample_of_none": lambda: around(state=lambda x: x if x.shape[0] else x.new_zeros(1, *x.shape[1:])),
+    }),
     _law(refuses_the_wrong_model_kind, {"takes_any_model": lambda: sampler(sample=_takes_any_model)}),
     _law(gradient_reaches_the_start, {
         "forgets_the_graph": lambda: around(state=torch.Tensor.detach),

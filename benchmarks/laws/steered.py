@@ -40,7 +40,7 @@ def rows(grid: Tensor, process: Process) -> list[Row]:
 
 
 def log_normal(gap: Tensor, std: float) -> Tensor:
-    return -(gap / std).flatten(1).square().sum(1) / 2 - gap[0].numel() * math.log(std * math.sqrt(2 * math.pi))
+    return -(gap / std).flatten(1).square().sum(1) / 2 - gap.shape[1:].numel() * math.log(std * math.sqrt(2 * math.pi))
 
 
 def kernel_ratio(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:
@@ -96,7 +96,7 @@ def objective(reduce: str, *, of_rows: Callable[[Tensor], Tensor] = lambda loss:
 
 def forgets_the_widths(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:
     """The two kernels without their normalising constants: no ratio of widths, which is the divergence in the limit."""
-    return kernel_ratio(x, x_s, mean, row) - x[0].numel() * math.log(row.spread / row.g / row.dt**0.5)
+    return kernel_ratio(x, x_s, mean, row) - x.shape[1:].numel() * math.log(row.spread / row.g / row.dt**0.5)
 
 
 def half_the_noise_term(x: Tensor, x_s: Tensor, mean: Tensor, row: Row) -> Tensor:

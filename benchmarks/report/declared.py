@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NO_LAWS = Missing("The laws need the package hypothesis, which is not installed here: `pip install hypothesis`.")
 
+GIVEN = {None: "", "condition": ", on the model given the condition", "none": ", on the model without a condition"}
+
 
 def blocks(paper: Paper) -> list[object]:
     made: list[object] = []
@@ -23,7 +25,8 @@ def blocks(paper: Paper) -> list[object]:
     if paper.objectives:
         made.append(Shown(objective_table(paper)))
     others = [(f"Likelihood {item.id}", item.kind) for item in paper.likelihoods]
-    others += [(f"Transform {item.id}", "see its file") for item in paper.transforms]
+    nothing_at = [(item.id, _options(item.identity_at, " at")) for item in paper.transforms]
+    others += [(f"Transform {id}", f"does nothing{place}") for id, place in nothing_at]
     others += [(f"Parametrisation {name}", "raw network to model") for name in sorted(paper.parametrisations)]
     if others:
         made.append(Pairs(tuple(others)))
@@ -46,7 +49,7 @@ def sampler_table(paper: Paper) -> Table:
 
 
 def _traits(card: Any) -> dict[str, Any]:
-    reduces = (f"{r.to}{_options(r.to_options)}{_options(r.options, ' with')}" for r in card.reduces)
+    reduces = (f"{r.to}{_options(r.to_options)}{_options(r.options, ' with')}{GIVEN[r.given]}" for r in card.reduces)
     return {
         "consumes": card.consumes,
         "path": card.path,

@@ -289,13 +289,18 @@ def net_as_mean(
 # ---- the bound ---------------------------------------------------------------------------------------------------
 
 
+def normal_cdf(z: Tensor) -> Tensor:
+    """Phi with all its digits in the lower tail, where torch.special.ndtr is (1 + erf)/2 and has none below -8."""
+    return torch.erfc(-math.sqrt(0.5) * z) / 2
+
+
 def tanh_cdf(z: Tensor) -> Tensor:
-    """The official code's stand-in for Phi."""
-    return (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2
+    """The official code's stand-in for Phi, (1 + tanh)/2, with the digits of its lower tail."""
+    return torch.sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z**3))
 
 
 def chance_of_level(
-    x0: Tensor, mean: Tensor, deviation: Tensor, *, levels: int = 256, cdf: Curve = torch.special.ndtr
+    x0: Tensor, mean: Tensor, deviation: Tensor, *, levels: int = 256, cdf: Curve = normal_cdf
 ) -> Tensor:
     """Mass of N(mean, deviation^2) on the level x0, equation 13: levels evenly spaced in [-1,1], the outer two open."""
     half, gap = 1 / (levels - 1), x0 - mean
@@ -313,7 +318,7 @@ def _density_nats(x0: Tensor, mean: Tensor, deviation: Tensor, levels: int) -> T
 
 
 DECODERS: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {  # -log p(x0 | x_t) by coordinate
-    "phi": partial(_level_nats, cdf=torch.special.ndtr),
+    "phi": partial(_level_nats, cdf=normal_cdf),
     "tanh": partial(_level_nats, cdf=tanh_cdf),
     "density": _density_nats,  # continuous data: no level, the Gaussian's own density
 }

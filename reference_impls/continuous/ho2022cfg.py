@@ -249,7 +249,10 @@ PAPER = Paper(
             weak_order=1.0,
             exact_on=frozenset({"delta"}),
             symmetric=frozenset({"rotation", "paths"}),
-            reduces=(Reduction({}, "song2020ddim.stochastic"), Reduction({"guidance": 1.0}, "song2020ddim.stochastic")),
+            reduces=(
+                Reduction({}, "song2020ddim.stochastic"),
+                Reduction({"guidance": 1.0}, "song2020ddim.stochastic", given="condition"),
+            ),
         ),
         Sampler(
             id="ho2022cfg.ddim",
@@ -264,8 +267,8 @@ PAPER = Paper(
             symmetric=frozenset({"rotation", "paths"}),
             reduces=(
                 Reduction({}, "song2020ddim.ddim"),
-                Reduction({"guidance": 1.0}, "song2020ddim.ddim"),
-                Reduction({"guidance": 0.0}, "song2020ddim.ddim"),
+                Reduction({"guidance": 1.0}, "song2020ddim.ddim", given="condition"),
+                Reduction({"guidance": 0.0}, "song2020ddim.ddim", given="none"),
             ),
         ),
         Sampler(
@@ -295,5 +298,12 @@ PAPER = Paper(
             needs=frozenset({"condition"}),
         ),
     ),
-    transforms=(Transform(id="ho2022cfg.guided", apply=guided, identity_at={"guidance": 1.0}),),
+    transforms=(
+        Transform(
+            id="ho2022cfg.guided",
+            apply=guided,
+            identity_at={"guidance": 1.0},
+            limit=lambda model, *, condition, process: (guided(model, condition, 1.0), model.given(condition)),
+        ),
+    ),
 )

@@ -50,7 +50,7 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler, Transform
+from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, Transform
 
 TRAINED = 1000  # length of the training chain [code]
 FINAL_BELOW = 15  # lower_order_final acts below this many steps [code]
@@ -330,6 +330,13 @@ def pruned(block: Callable[[Tensor], Tensor], tokens: Tensor, keep: Tensor, cach
     return cache.index_copy(1, index, block(tokens[:, index]))
 
 
+def _all_kept(model: Model, *, condition: Any, process: Process) -> tuple[Model, Model]:
+    def changed(x: Tensor, t: Time) -> Tensor:
+        return pruned(lambda tokens: model(tokens, t), x, torch.ones(x.shape[1], dtype=torch.bool), torch.zeros_like(x))
+
+    return Predictor(model.kind, changed), model
+
+
 def _card(name: str, options: Mapping[str, Any], **traits: Any) -> Sampler:
     return Sampler(
         id=f"jiang2025sada.{name}", sample=partial(sample, **options), grid=grids.uniform_t, consumes="mean",
@@ -349,10 +356,16 @@ PAPER = Paper(
     code="Ting-Justin-Jiang/sada-icml",
     licence="MIT",
     samplers=(
-        _card("sada", {}, reduces=(
-            Reduction({"last": 0, "lower_order_final": False}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}),
-            Reduction({"last": 0, "order": 1}, "song2020ddim.ddim"),
-        )),
+        _card(
+            "sada",
+            {},
+            reduces=(
+                Reduction(
+                    {"last": 0, "lower_order_final": False}, "lu2022dpmsolverpp.2m", {"lower_order_final": False}
+                ),
+                Reduction({"last": 0, "order": 1}, "song2020ddim.ddim"),
+            ),
+        ),
         _card("paper", {"weights": "paper", "lag_terms": 0}),
         _card("ab3", {"weights": "ab3", "lag_terms": 0}, variant=True),
         _card("reuse", {"weights": "reuse", "lag_terms": 0}, variant=True, exact_on=frozenset({"delta"})),
@@ -369,5 +382,7 @@ PAPER = Paper(
             reduces=(Reduction({"last": 0}, "lipman2022fm.euler"),),
         ),
     ),  # fmt: skip
-    transforms=(Transform(id="jiang2025sada.tokens", apply=pruned, identity_at={"keep": "all tokens"}),),
+    transforms=(
+        Transform(id="jiang2025sada.tokens", apply=pruned, identity_at={"keep": "all tokens"}, limit=_all_kept),
+    ),
 )

@@ -352,9 +352,11 @@ PAPER = Paper(
             ("2m_guided", sample_guided, {}, dict(
                 order=2.0, variant=True, needs=frozenset({"condition"}), condition="label",
                 nfe=lambda grid: 2 * per_step(1, grid), reduces=(
-                    Reduction({}, "lu2022dpmsolverpp.2m"), Reduction({"guidance": 1.0}, "lu2022dpmsolverpp.2m"),
+                    Reduction({}, "lu2022dpmsolverpp.2m"),
+                    Reduction({"guidance": 1.0}, "lu2022dpmsolverpp.2m", given="condition"),
+                    Reduction({"guidance": 0.0}, "lu2022dpmsolverpp.2m", given="none"),
                     Reduction({"predicts": "eps"}, "lu2022dpmsolver.2m"),
-                    Reduction({"lower_order_final": False}, "ho2022cfg.2m")))),
+                    Reduction({"lower_order_final": False}, "ho2022cfg.2m", {"guidance": 7.5})))),
             # held to order 2 by its start-up, one step of order 1 and one of order 2
             ("3m", sample, {"order": 3}, dict(order=2.0, variant=True)),
             ("3m_official", sample, {"order": 3, "official": True}, dict(order=2.0)),

@@ -251,12 +251,17 @@ def sample(
 # ---- the bound and the losses ------------------------------------------------------------------------------------
 
 
+def normal_cdf(z: Tensor) -> Tensor:
+    """Phi with all its digits in the lower tail, where torch.special.ndtr is (1 + erf)/2 and has none below -8."""
+    return torch.erfc(-math.sqrt(0.5) * z) / 2
+
+
 def tanh_cdf(z: Tensor) -> Tensor:
     """approx_standard_normal_cdf."""
     return torch.sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z**3))
 
 
-CDFS: dict[str, Callable[[Tensor], Tensor]] = {"phi": torch.special.ndtr, "tanh": tanh_cdf}
+CDFS: dict[str, Callable[[Tensor], Tensor]] = {"phi": normal_cdf, "tanh": tanh_cdf}
 
 
 def level_nats(x0: Tensor, mean: Tensor, log_v: Tensor, levels: int, cdf: Callable[[Tensor], Tensor]) -> Tensor:

@@ -492,6 +492,13 @@ PAPER = Paper(
     likelihoods=(
         types.Likelihood(id="song2021sde.log_prob", log_prob=log_prob, kind="exact", consumes="mean", path="vp-linear"),
     ),
-    transforms=(types.Transform(id="song2021sde.guided", apply=guided, identity_at={"scale": 0.0}),),
+    transforms=(
+        types.Transform(
+            id="song2021sde.guided",
+            apply=guided,
+            identity_at={"scale": 0.0},
+            limit=lambda model, *, condition, process: (guided(model, model, process=process, scale=0.0), model),
+        ),
+    ),
     parametrisations={"noise_net": noise_net, "score_net": score_net},
 )  # fmt: skip

@@ -129,13 +129,13 @@ def ratio_step(x: Tensor, row: Plan, ratio: Tensor, *, model: Model, draws: Draw
     z = draws.normal("step", x)
     x_s = row.keep * x + row.kick * (z + row.push * model(x, row.t))
     missed = (x - row.back * x_s) / row.spread
-    size = x[0].numel()
+    size = x.shape[1:].numel()
     return x_s, ratio + (inner(missed, missed) - inner(z, z)) / 2 + size * math.log(row.spread / row.kick)
 
 
 def log_normal(x: Tensor, std: float) -> Tensor:
     """log N(x; 0, std^2 I), [B]."""
-    return -inner(x, x) / (2 * std**2) - x[0].numel() / 2 * math.log(2 * math.pi * std**2)
+    return -inner(x, x) / (2 * std**2) - x.shape[1:].numel() / 2 * math.log(2 * math.pi * std**2)
 
 
 def simulate(plan: Plan, model: Model, x: Tensor, draws: Draws, follow: Callable[[Tensor], Tensor] = attached) -> Run:
@@ -147,7 +147,7 @@ def simulate(plan: Plan, model: Model, x: Tensor, draws: Draws, follow: Callable
 
 def _start_cost(x: Tensor, plan: Plan, process: Process) -> Tensor:
     """log p_prior(x_T) less the divergence of the base drift, integrated exactly, [B]."""
-    return log_normal(x, process.prior_std) + x[0].numel() * plan.back.log().sum().item()
+    return log_normal(x, process.prior_std) + x.shape[1:].numel() * plan.back.log().sum().item()
 
 
 def dis(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, log_density: LogDensity) -> Run:

@@ -241,6 +241,8 @@ class Reduction(NamedTuple):
     """With `options` this method equals the method `to` with `to_options`, to `tolerance`, on the same draws.
 
     With on="own" the statement is for the method's own path only; with on="any" for every Gaussian path.
+    given: of a method that needs a condition, what the other one, which does not, is run on: the model given that
+    condition, or the model without one. By default the model does not heed its condition at all.
     """
 
     options: Mapping[str, Any]
@@ -248,6 +250,7 @@ class Reduction(NamedTuple):
     to_options: Mapping[str, Any] = {}
     tolerance: float = 1e-12
     on: str = "any"
+    given: Literal["condition", "none"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,11 +329,17 @@ class Likelihood:
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """The card of a change to a model or a schedule (quantisation, caching, distillation) and where it does nothing."""
+    """The card of a change to a model or a schedule (quantisation, caching, distillation) and where it does nothing.
+
+    identity_at: there, in words or numbers. limit: (model, *, condition, process) -> (the model changed at identity_at,
+    the one that it must equal there), from a ConditionalModel and labels int64 [B] of the rows that both are called on.
+    """
 
     id: str
     apply: Callable[..., Any]
     identity_at: Mapping[str, Any]
+    limit: Callable[..., tuple[Model, Model]]
+    known_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -259,5 +259,12 @@ PAPER = Paper(
             variant=True,
         ),
     ),
-    transforms=(Transform(id="meng2022sdedit.experts", apply=experts, identity_at={"refiner": "base"}),),
+    transforms=(
+        Transform(
+            id="meng2022sdedit.experts",
+            apply=experts,
+            identity_at={"refiner": "base"},
+            limit=lambda model, *, condition, process: (experts(model, model, process=process), model),
+        ),
+    ),
 )

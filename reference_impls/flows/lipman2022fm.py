@@ -216,6 +216,13 @@ PAPER = Paper(
     ),
     objectives=(Objective(id="lipman2022fm.cfm", loss=loss, minimiser="mean", path="condot", times=uniform_times),),
     likelihoods=(Likelihood(id="lipman2022fm.flow", log_prob=log_prob, kind="exact", consumes="mean", path="condot"),),
-    transforms=(Transform(id="lipman2022fm.reschedule", apply=reschedule, identity_at={"to": "process"}),),
+    transforms=(
+        Transform(
+            id="lipman2022fm.reschedule",
+            apply=reschedule,
+            identity_at={"to": "process"},
+            limit=lambda model, *, condition, process: (reschedule(model, process=process, to=process), model),
+        ),
+    ),
     parametrisations={"velocity": velocity},
 )  # fmt: skip

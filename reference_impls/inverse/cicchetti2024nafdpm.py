@@ -81,7 +81,7 @@ def first_order(
 ) -> tuple[Tensor, None]:
     """One interval; first: f(y) [B,*D]."""
     mean = model(x, row.t)
-    if quantile > 0:
+    if quantile > 0 and mean.numel():  # of an empty batch there is no quantile
         mean = first + thresholded(mean - first, quantile, span)
     return torch.mul(x, row.keep).add_(mean, alpha=row.pull), None
 

@@ -231,6 +231,13 @@ PAPER = Paper(
             times=chain_times,
         ),
     ),
-    transforms=(Transform(id="feng2023mode.mixture", apply=mixture, identity_at={"experts": 1}),),
+    transforms=(
+        Transform(
+            id="feng2023mode.mixture",
+            apply=mixture,
+            identity_at={"experts": 1},
+            limit=lambda model, *, condition, process: (mixture([model], uniform_edges(1, process)), model),
+        ),
+    ),
     parametrisations={"eps": from_eps},
 )

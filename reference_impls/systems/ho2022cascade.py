@@ -129,6 +129,8 @@ def plan(grid: Tensor, process: Process, *, ddim: bool = False) -> Plan:
 
 def thresholded(mean: Tensor, quantile: float, ceiling: float) -> Tensor:
     """Each sample clipped to its own q and divided by it: q = the quantile of its |values|, kept in [1, ceiling]."""
+    if not mean.numel():
+        return mean  # of an empty batch there is no quantile
     size = torch.quantile(mean.flatten(1).abs(), quantile, dim=1).clamp(1, ceiling)
     size = expand(size, mean)
     return mean.clamp(-size, size) / size
@@ -244,8 +246,8 @@ def cascade(stages: Sequence[Stage], like: Tensor, *, draws: Draws) -> list[Run]
 
 def cost_of(runs: Sequence[Run]) -> float:
     """Evaluations weighed by pixels, in units of an evaluation at the last stage's size."""
-    last = runs[-1].x[0].numel()
-    return sum(run.nfe * run.x[0].numel() / last for run in runs)
+    last = runs[-1].x.shape[1:].numel()
+    return sum(run.nfe * run.x.shape[1:].numel() / last for run in runs)
 
 
 def loss(

@@ -238,5 +238,12 @@ PAPER = Paper(
             times=chain_times,
         ),
     ),
-    transforms=(Transform(id="xue2023raphael.routed", apply=routed, identity_at={"experts": 1}),),
+    transforms=(
+        Transform(
+            id="xue2023raphael.routed",
+            apply=routed,
+            identity_at={"experts": 1},
+            limit=lambda model, *, condition, process: (routed([model], lambda t: t[:, None]), model),
+        ),
+    ),
 )
