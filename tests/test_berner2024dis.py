@@ -384,6 +384,10 @@ def test_parametrisations():
 
     lerp = dis.interpolated_score(silent, process=VP, score=target.score)
     torch.testing.assert_close(lerp(x, 1.0), -math.sqrt(10) * x)  # the prior's score, times g
+    wide = process.named("ve-edm").between(0.01, 3.0)
+    g = math.sqrt(2 * 3.0)  # of x_t = x0 + t eps: g^2 = 2 t
+    at_top = dis.interpolated_score(silent, process=wide, score=target.score)(x, 3.0)
+    torch.testing.assert_close(at_top, -g * x / wide.prior_std**2)
     near = 1e-10  # at t = 0 itself g is 0/0, and no path is evaluated there
     torch.testing.assert_close(lerp(x, near), math.sqrt(0.1) * target.score(x))
     half = (target.score(x) - x) / 2

@@ -108,6 +108,8 @@ def test_edge_loss_is_the_focal_loss_and_stops_at_half_the_chain():
     p = 1 / (1 + math.exp(-4.0))
     expected = (0.25 + 0.75) / 2 * (1 - p) ** 2 * -math.log(p)
     assert raphael.edge_loss(sure, edges[:1], t[:1], process=VP).item() == pytest.approx(expected, rel=1e-10)
+    shorter = raphael.edge_loss(torch.zeros(3, 2, dtype=torch.float64), edges, 0.8 * t, process=VP.between(0.0, 0.8))
+    torch.testing.assert_close(shorter, found)  # half of its own chain
 
 
 def test_edge_loss_has_finite_gradients_where_the_map_is_sure():

@@ -258,8 +258,14 @@ def accepts_its_sample_shapes(card: Sampler) -> None:
         assert found.shape == (3, *shape), f"sample shape {shape} came back as {tuple(found.shape[1:])}"
         gap = (found.flatten(1) - expected).abs().max().item()
         assert gap <= 1e-12, f"sample shape {shape} changes the result by {gap:.2e}"
-    none = run(card, process, grid, x=flat[:0], samples=range(0), model=Predictor("mean", predict)).x
-    assert none.shape == (0, 16), f"no samples came back as {tuple(none.shape)}, expected (0, 16)"
+
+
+def no_samples_are_no_samples(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
+    x = starts(process, entry(card, grid), 0, shape=(3, 2))
+    found = run(card, process, grid, x=x, model=Predictor("mean", lambda y, t: 0.3 * y)).x
+    assert found.shape == x.shape, f"an empty batch came back as {tuple(found.shape)}, expected {tuple(x.shape)}"
 
 
 def refuses_the_wrong_model_kind(card: Sampler) -> None:
@@ -401,10 +407,10 @@ LAWS = (
     _law(leaves_global_rng_alone, {"global_noise": _global_noise}),
     _law(does_not_touch_its_inputs, {"writes_to_x": _writes_to_x, "writes_to_the_mean": _writes_to_the_mean}),
     _law(second_run_equals_a_fresh_one, {"remembers_between_runs": _remembers_between_runs}),
-    _law(accepts_its_sample_shapes, {
-        "transposes": _transposes,
-        "returns_a_sample_of_none": lambda: around(state=lambda x: x if x.shape[0] else x.new_zeros(1, *x.shape[1:])),
-    }),
+    _law(accepts_its_sample_shapes, {"transposes": _transposes}),
+    _law(no_samples_are_no_samples, {
+        "makes_one_of_none": lambda: around(state=lambda x: x if x.shape[0] else x.new_zeros(1, *x.shape[1:])),
+    }, lambda card: plain(card) and card.per_sample),
     _law(refuses_the_wrong_model_kind, {"takes_any_model": lambda: sampler(sample=_takes_any_model)}),
     _law(gradient_reaches_the_start, {
         "forgets_the_graph": lambda: around(state=torch.Tensor.detach),

@@ -21,12 +21,17 @@ with warnings.catch_warnings():
     import k_diffusion.sampling as library
 
 
+def model_of(levels: Levels) -> Callable[[Tensor, Tensor], Tensor]:
+    """The library calls a model with one noise level per row, all alike; of no rows there is no level."""
+    return lambda x, sigma: levels.mean(x, sigma[0].item()) if len(sigma) else x
+
+
 def along(
     levels: Levels, y: Tensor, source: Keyed, *, sampler: Callable[..., Tensor], noise: bool = False, **options: Any
 ) -> Tensor:
     """A sampler over the list of levels."""
     more = {"noise_sampler": Brownian(source, y)} if noise else {}
-    return sampler(lambda x, sigma: levels.mean(x, sigma[0].item()), y, levels.rho, disable=True, **more, **options)
+    return sampler(model_of(levels), y, levels.rho, disable=True, **more, **options)
 
 
 def between(levels: Levels, y: Tensor, source: Keyed, *, rtol: float = 0.05, atol: float = 0.0078) -> Tensor:
@@ -34,8 +39,7 @@ def between(levels: Levels, y: Tensor, source: Keyed, *, rtol: float = 0.05, ato
     low, high = levels.rho[-1].item(), levels.rho[0].item()
     if low <= 0:
         raise grids.BadGrid("grid: ends at noise level 0, which an adaptive walk in log sigma never reaches")
-    model = lambda x, sigma: levels.mean(x, sigma[0].item())  # noqa: E731
-    return library.sample_dpm_adaptive(model, y, low, high, disable=True, rtol=rtol, atol=atol)
+    return library.sample_dpm_adaptive(model_of(levels), y, low, high, disable=True, rtol=rtol, atol=atol)
 
 
 def once(grid: Tensor) -> float:
