@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import settings
 
-from benchmarks.laws import laws, specimens
+from benchmarks.laws import laws, likelihoods, specimens, transforms
 from reference_impls import catalogue
 
 SUBJECTS = {
@@ -29,9 +29,12 @@ MUTANTS = [
 SPECIMENS = [
     pytest.param(law, card, id=f"{card.id}-{law.name}")
     for law in laws().values()
-    for card in {"sampler": (specimens.HEALTHY, specimens.HEALTHY_NOISY), "objective": (specimens.OBJECTIVE,)}.get(
-        law.subject, ()
-    )
+    for card in {
+        "sampler": (specimens.HEALTHY, specimens.HEALTHY_NOISY),
+        "objective": (specimens.OBJECTIVE,),
+        "likelihood": (likelihoods.HEALTHY, likelihoods.HEALTHY_BOUND),
+        "transform": (transforms.HEALTHY,),
+    }.get(law.subject, ())
     if law.applies(card)
 ]
 

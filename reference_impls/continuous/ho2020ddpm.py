@@ -483,7 +483,7 @@ PAPER = Paper(
     likelihoods=tuple(
         Likelihood(
             id=f"ho2020ddpm.bound_{size}", log_prob=partial(log_prob, large=size == "large"), kind="bound",
-            consumes="mean", path="discrete-linear",
+            consumes="mean", path="discrete-linear", levels=256,
         )
         for size in ("small", "large")
     ),

@@ -496,7 +496,8 @@ PAPER = Paper(
     ),
     likelihoods=(
         Likelihood(
-            id="nichol2021iddpm.bound", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-cosine"
+            id="nichol2021iddpm.bound", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-cosine",
+            levels=256,
         ),
     ),
     parametrisations={"range": net_with_range, "log_variance": net_with_log_variance},

@@ -318,13 +318,18 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """The card of a likelihood: log_prob(model, x0, *, process, draws) -> [B] nats; an exact value or a lower bound."""
+    """The card of a likelihood: log_prob(model, x0, *, process, draws) -> [B] nats; an exact value or a lower bound.
+
+    levels: its x0 lie on so many levels, evenly spaced in [-1,1], and it speaks of their probability; None: a density.
+    """
 
     id: str
     log_prob: Callable[..., Tensor]
     kind: Literal["exact", "bound"]
     consumes: Kind
     path: str
+    levels: int | None = None
+    known_failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
