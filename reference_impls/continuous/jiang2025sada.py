@@ -23,18 +23,18 @@ Step        x_s by DPM-Solver++(2M) from the data prediction m, order 1 in the l
 Cost        NFE <= steps, known afterwards; in steps [lag_first, last) one call in lag_every. Order: none declared.
 Exact when  first >= last: the base solver bit for bit. Lagrange: m a polynomial in i of degree < lag_terms. "reuse" on
             a point mass. Flow on a point mass, on condot: straight lines. Tokens: all kept, or a cache of this call.
-Differs     Paper and code extrapolate differently: both sets of weights sum to 1, the paper's have local error
-            O(dt^3), the code's O(dt^2), and the code's a f advances 1/1000 where the sampler advances 1/steps (20 times
-            too short for 50). Its f is (-beta x + beta e/sigma)/2 with the chain's beta; here, on any path, one chain
-            step of t_max/1000. Its C is one mean over the batch, so that a sample depends on its neighbours: here per
-            sample, batch_global = True as coded. In a flow step that was skipped C = 0 in exact arithmetic, and the
-            code lets rounding decide: here it is 0, so "skip". Its flow form extrapolates linearly with Lagrange, too.
-            The paper's test is C < 0 with its own xhat. first, last, lag_first are the README's for 50 steps, scaled to
-            the grid's steps, at least 3 (three f are needed). The code stops where lag_terms predictions are not yet
-            there: here the polynomial takes those there are. Its Euler form is order = 1, with the polynomial through
-            m/alpha (over_alpha); with a network of v its skipped steps take x_s for xhat (not offered). The README's
-            SD-2 is a network of v (`official_v`). Its tokens assume one sample a batch: here, too, all rows share the
-            mask.
+Differs     Paper and code extrapolate differently: both sets of weights sum to 1, the paper's have local error O(dt^3),
+            the code's O(dt^2), and the code's a f advances 1/1000 where the sampler advances 1/steps (20 times too
+            short for 50). In a whole run of 50 steps the code's err less all the same (claims ledger). Its f is (-beta
+            x + beta e/sigma)/2 with the chain's beta; here, on any path, one chain step of t_max/1000. Its C is one
+            mean over the batch, so that a sample depends on its neighbours: here per sample, batch_global = True as
+            coded. In a flow step that was skipped C = 0 in exact arithmetic, and the code lets rounding decide: here it
+            is 0, so "skip". Its flow form extrapolates linearly with Lagrange, too. The paper's test is C < 0 with its
+            own xhat. first, last, lag_first are the README's for 50 steps, scaled to the grid's steps, at least 3
+            (three f are needed). The code stops where lag_terms predictions are not yet there: here the polynomial
+            takes those there are. Its Euler form is order = 1, with the polynomial through m/alpha (over_alpha); with a
+            network of v its skipped steps take x_s for xhat (not offered). The README's SD-2 is a network of v
+            (`official_v`). Its tokens assume one sample a batch: here, too, all rows share the mask.
 """
 
 from __future__ import annotations
