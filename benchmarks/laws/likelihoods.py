@@ -20,9 +20,9 @@ DRAWS, MOST = 32, 1.05  # of a bound that strays by 1.5 nats exp(mean) is high b
 TOLERANCE = 1e-3  # nats: a hundred steps of the 1e-5 to which official codes integrate
 
 
-def _mean(process: Any, name: str = "g3") -> Shared:
-    """The exact mean; of methods that ask for a share of the variance as well, a third."""
-    alone = targets.exact(targets.named(name), process)
+def _mean(process: Any) -> Shared:
+    """The exact mean of G3; of methods that ask for a share of the variance as well, a third."""
+    alone = targets.exact(targets.named("g3"), process)
     return Shared("mean", lambda x, *times: (alone(x, *times), torch.full_like(x, 1 / 3)))
 
 
