@@ -5,7 +5,7 @@ seeds."""
 
 import math
 
-from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.claims import Claim, Evidence, contrast
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
 
@@ -146,8 +146,12 @@ CLAIMS = (
         "At equal evaluations 50 Euler steps with the published skips err less than fewer Euler steps on condot.",
         locus=LOCUS, paper_number="Flux: 2.02x at LPIPS .060 [text]",
     ),
-    Claim(
-        key="jiang2025sada/the-paper-s-weights-err-less-than-the-code-s",
+    contrast(
+        "jiang2025sada/the-paper-s-weights-err-less-than-the-code-s",
+        "flow_error",
+        lambda: second(PAPER),
+        lambda: second(CODE, lag_terms=0),
+        change=math.log,
         says="Extrapolating with the paper's weights and the sampler's stride errs less than as coded, skips by the same "
         "kind of test.",
         locus="criterion of the paper [text] against sada/solver.py; invariants 1, 2 of the card",
@@ -158,11 +162,6 @@ CLAIMS = (
         scaled="nothing but the target",
         transfer="strong",
         estimand="log of (RMS error with the paper's weights)/(the code's), 50 steps, no Lagrange, 10 seeds of n = 256",
-        jobs=lambda: [*second(PAPER), *second(CODE, lag_terms=0)],
-        metrics=("flow_error",),
-        judge=lambda evidence: paired_over(
-            evidence, "flow_error", second(PAPER), second(CODE, lag_terms=0), change=math.log
-        ),
     ),
     Claim(
         key="jiang2025sada/samples-have-paths-of-their-own",

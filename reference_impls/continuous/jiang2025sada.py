@@ -332,7 +332,8 @@ def pruned(block: Callable[[Tensor], Tensor], tokens: Tensor, keep: Tensor, cach
 
 def _all_kept(model: Model, *, condition: Any, process: Process) -> tuple[Model, Model]:
     def changed(x: Tensor, t: Time) -> Tensor:
-        return pruned(lambda tokens: model(tokens, t), x, torch.ones(x.shape[1], dtype=torch.bool), torch.zeros_like(x))
+        keep = torch.ones(x.shape[1], dtype=torch.bool, device=x.device)
+        return pruned(lambda tokens: model(tokens, t), x, keep, torch.zeros_like(x))
 
     return Predictor(model.kind, changed), model
 
