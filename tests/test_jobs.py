@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks import digests, flow_reference, problems, provenance, suites
+from benchmarks import digests, flow_reference, problems, provenance, recipes, suites
 from benchmarks.jobs import Job, UsageError, job, options_of
 from reference_impls import catalogue, targets
 
@@ -262,6 +262,14 @@ def test_mistakes_in_a_suite_are_one_line(tmp_path, text, parts):
     assert "\n" not in str(error.value) and all(part in str(error.value) for part in parts), str(error.value)
 
 
+@pytest.mark.parametrize("name", ["smoke", "default"])
+def test_a_network_trained_for_one_claim_does_not_enter_the_everyday_suites(name):
+    """One unconditional network per data and path: each further one adds a minute and 400 kB to the report."""
+    asked = {cell.job.model for cell in suites.plan(suites.named(name)).cells} & set(recipes.names())
+    kinds = [(r.task, r.data, r.process) for r in map(recipes.named, asked) if r.task == "data"]
+    assert kinds and sorted(kinds) == sorted(set(kinds))
+
+
 @pytest.mark.parametrize("name", suites.names())
 def test_every_suite_can_be_planned(name):
     plan = suites.plan(suites.named(name))
@@ -274,8 +282,6 @@ def test_every_suite_can_be_planned(name):
 def test_every_method_that_can_be_asked_is_asked_by_a_suite():
     """A method that neither the everyday suite nor the shelf nor the ledger shows is a hole, wherever its paper was
     added; the everyday suite has a method of every paper."""
-    from benchmarks import recipes
-
     by_suite = {name: {c.job.method for c in suites.plan(suites.named(name)).cells} for name in ("default", "solvers")}
     asked = set().union(*by_suite.values())
     trained = {recipes.named(name).objective for name in recipes.names()} - {None}
