@@ -282,7 +282,8 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
     recipe_name, seed = split_name(name)
     recipe = recipes.named(recipe_name)
     device = torch.device(device)
-    raw = recipe.untrained(seed).to(device)
+    parent = f"{recipe.parent}@{seed}" if recipe.parent and seed else recipe.parent
+    raw = (net(parent).requires_grad_(True) if parent else recipe.untrained(seed)).to(device)
     mark = f"{recipe.sha256[:12]}-{device.type}"  # a state belongs to one recipe
     saved = cache_folder() / "training" / f"{name}-{mark}.safetensors"
     state = load(saved.read_bytes()) if saved.exists() else None
@@ -298,6 +299,7 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
     new = Entry(
         name=name, file=f"{name}.safetensors", sha256=hashlib.sha256(content).hexdigest(), bytes=len(content),
         licence=LICENCE, recipe=recipe.name, recipe_sha256=recipe.sha256, seed=seed, data_sha256=_data_digest(recipe),
+        parent=parent,
         parameters=sum(value.numel() for value in weights.values()),
         trained=f"{recipe.plan.steps} updates by torch {torch.__version__} on {device.type}",
     )  # fmt: skip
@@ -311,4 +313,4 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
 def _data_digest(recipe: recipes.Recipe) -> str:
     if recipe.task == "restore":
         return data.digest_of(targets.named(recipe.data).prior.atoms)
-    return "" if recipe.task == "paths" else data.named(recipe.data).digest
+    return "" if recipe.task in ("paths", "rewards") else data.named(recipe.data).digest

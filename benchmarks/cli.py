@@ -10,7 +10,6 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,6 @@ app = typer.Typer(
 )  # fmt: skip
 lock = typer.Typer(no_args_is_help=True, help="The checkpoints that the suite may load: verify them, train one again.")
 app.add_typer(lock, name="lock")
-
 
 
 def positive(value: str) -> int:
@@ -109,79 +107,16 @@ def emit(value: Any) -> None:
     print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
-# what there is
-
-
-def _methods() -> list[dict[str, Any]]:
-    from reference_impls import catalogue
-
-    def order(card: Any) -> str:
-        return f"{card.order:g}" if card.order else f"weak {card.weak_order:g}" if card.weak_order else "-"
-
-    return [
-        {
-            "id": card.id, "consumes": card.consumes, "order": order(card), "path": card.path,
-            "needs": " ".join(sorted(card.needs)) or "-", "nfe": "of the grid" if card.nfe else "metered",
-            "kind": ("stochastic" if card.stochastic else "deterministic") + (", baseline" if card.baseline else ""),
-        }
-        for card in catalogue.samplers().values()
-    ]  # fmt: skip
-
-
-def _targets() -> list[dict[str, Any]]:
-    from benchmarks import data, problems
-    from reference_impls import targets
-
-    made = {name: problems.target_of(name) for name in dict.fromkeys([*targets.makers(), *data.NAMED])}
-    return [
-        {"target": name, "family": problems.family_of(target), "shape": "x".join(map(str, problems.shape_of(target)))}
-        for name, target in made.items()
-    ]
-
-
-def _models() -> list[dict[str, Any]]:
-    from benchmarks import checkpoints, recipes
-
-    pinned, known = checkpoints.names(), recipes.names()
-    return [
-        {"model": name, "recipe": "yes" if name in known else "-", "pinned": "yes" if name in pinned else "no"}
-        for name in sorted({*known, *pinned})
-    ]
-
-
-def _rows(found: Mapping[str, Any], *fields: str) -> list[dict[str, Any]]:
-    return [{name: getattr(each, name) for name in fields} for each in found.values()]
-
-
-def listings() -> dict[str, Callable[[], list[dict[str, Any]]]]:
-    """Kind of thing -> rows."""
-    from benchmarks import metrics, suites
-    from reference_impls import catalogue
-    from reference_impls.core import grids, process, tokens
-
-    return {
-        "methods": _methods,
-        "targets": _targets,
-        "models": _models,
-        "papers": lambda: _rows(catalogue.papers(), "key", "title", "venue", "arxiv"),
-        "objectives": lambda: _rows(catalogue.objectives(), "id", "minimiser", "path"),
-        "likelihoods": lambda: _rows(catalogue.likelihoods(), "id", "kind", "consumes"),
-        "metrics": lambda: _rows(metrics.metrics(), "name", "title", "unit", "better"),
-        "suites": lambda: [{"suite": name, "about": suites.named(name).about} for name in suites.names()],
-        "grids": lambda: [{"grid": name} for name in [*grids.NAMED, "power(E)", "power(E)_to_zero", "own"]],
-        "processes": lambda: [{"process": name} for name in [*process.NAMED, *tokens.NAMED]],
-    }
-
-
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(help="methods, targets, papers, metrics, suites, models, ...")] = "methods",
     as_json: AsJson = False,
 ) -> None:
     """What there is."""
+    from benchmarks import listings
     from benchmarks.jobs import expected
 
-    known = listings()
+    known = listings.kinds()
     if what not in known:
         raise expected("what", what, known)
     emit(known[what]()) if as_json else show(known[what](), what)

@@ -64,6 +64,7 @@ def _traits_of_law(law: Any) -> set[str]:
     found |= {"exact_samples"} if callable(getattr(law, "sample", None)) else set()
     found |= {"modes"} if getattr(law, "modes", None) is not None else set()
     found |= {"total_variance"} if hasattr(law, "total_variance") else set()
+    found |= {"reward"} if callable(getattr(law, "reward", None)) else set()
     found |= {"atoms"} if problems.data_of(law) is not None and not getattr(law, "blur", 0) else set()
     normal_components = all(hasattr(law, name) for name in ("weights", "means", "variances"))
     found |= {"mixture_1d"} if tuple(law.shape) == (1,) and normal_components else set()
@@ -75,6 +76,7 @@ def _traits_of_guides(job: Job, target: Any) -> set[str]:
     found = _traits_of_law(target.prior) - {"mixture_1d"}
     if target.labels is None:
         found.discard("labels")
+    found |= {"rest"} if target.rest is not None else set()
     return found | {"guides"} | ({"known"} if target.guide.known is not None else set())
 
 
@@ -262,8 +264,11 @@ class Scorer:
             found["classify"] = self._classifier(problems.law_of(target))  # not all on a target have it
         if problems.family_of(target) == "editing":
             count = target.guide.image.shape[0]
-            guides = [target.rows(problems.measurement_of(job, count, rows)).guide for rows in job.rows()]
-            found["guides"] = [guide.image for guide in guides]
+            group = [torch.tensor(problems.measurement_of(job, count, rows)) for rows in job.rows()]
+            guides = [target.rows(rows).guide for rows in group]
+            found |= {"group": group, "guides": [guide.image for guide in guides]}
+            if target.rest is not None:
+                found["rest"] = [target.rest(target, row) for row in range(count)]
             if target.guide.known is not None:
                 found["known"] = [guide.known.expand(guide.image.shape) for guide in guides]
         return found

@@ -273,6 +273,40 @@ def test_other_seeds_are_pinned_but_lie_in_the_cache(workshop):
     assert {verdict.name: verdict.ok for verdict in checkpoints.verify()} == {"tiny": True, "tiny@2": None}
 
 
+def test_a_child_starts_from_its_parent_of_the_same_seed(workshop):
+    (workshop / "recipes" / "child.toml").write_text('parent = "tiny"\n' + TINY.replace("steps = 12", "steps = 1"))
+    with pytest.raises(checkpoints.BadCheckpoint, match="checkpoint: 'tiny@2' is not in checkpoints.lock"):
+        checkpoints.train("child@2")
+    assert checkpoints.train("tiny@2").parent == ""
+    assert checkpoints.train("child@2").parent == "tiny@2"
+    first, child = checkpoints.net("tiny@2"), checkpoints.weights_of("child@2")
+    recipe = recipes.named("child")
+    raw = checkpoints.net("tiny@2").requires_grad_(True)
+    *_, last = fit.fit(raw, recipes.losses(recipe, raw, torch.device("cpu")), recipe.plan, seed=2)
+    assert all(torch.equal(child[name], value) for name, value in last.ema().items())
+    assert any(not torch.equal(child[name], value) for name, value in first.state_dict().items())
+
+
+def test_the_walks_of_a_group_share_their_start_and_not_their_noise(monkeypatch):
+    """What `rewards` gives the objective: exact states of the first time, a group from each, on the recipe's grid."""
+    recipe, seen = recipes.named("ring-grpo-early"), {}
+
+    def loss(model, x, grid, noise, **rest):
+        seen.update(x=x, grid=grid, noise=noise, **rest)
+        return x.sum(1)
+
+    card = catalogue.objectives()[recipe.objective]
+    monkeypatch.setitem(catalogue.objectives(), recipe.objective, replace(card, loss=loss))
+    assert recipes.losses(recipe, recipe.untrained(0), torch.device("cpu"))(Philox(0, 256)).shape == (256,)
+    groups = seen["x"].unflatten(0, (16, 16))
+    assert torch.equal(groups, groups[:, :1].expand_as(groups))
+    assert len(groups[:, 0].unique(dim=0)) == 16
+    assert (seen["grid"][0].item(), seen["grid"].shape, seen["noise"].shape) == (0.94, (17,), (16, 256, 2))
+    assert len(seen["noise"].flatten(0, 1).unique(dim=0)) == 16 * 256
+    assert seen["reward"] == targets.named("ring-2d-rewarded").reward
+    assert (seen["schedule"], seen["budget"], seen["group"]) == ("cos", 0.05, 16)
+
+
 def test_a_recipe_that_changed_after_training_is_reported(workshop):
     checkpoints.train("tiny")
     (workshop / "recipes" / "tiny.toml").write_text(TINY.replace("steps = 12", "steps = 13"))
@@ -413,6 +447,17 @@ def test_digests_see_every_change():
     assert same == data.digest_of(x)
     others = [x.reshape(3, 2), x.double(), x + torch.eye(2, 3) * 1e-6]
     assert len({same, *map(data.digest_of, others)}) == 4
+
+
+def test_dequantised_digits_round_to_the_digits():
+    """Their noise is uniform over a grey level, anew in each copy, and rounding takes it off."""
+    known, digits = data.named("digits-dequantised"), data.named("digits")
+    for noised, images, copies in ((known.train, digits.train, 32), (known.held_out, digits.held_out, 1)):
+        place = 17 * (noised + 1) / 2
+        level, u = place.floor(), place - place.floor()
+        assert torch.equal(level / 8 - 1, images.repeat(copies, 1, 1, 1))
+        assert 0 < u.min() < u.max() < 1 and (u.mean() - 0.5).abs() < 5 / (12 * u.numel()) ** 0.5
+    assert (known.train[:897] != known.train[897:1794]).all()
 
 
 def test_halves_of_the_markov_data_share_no_draw():

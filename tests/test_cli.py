@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import cli, doctor, records, suites
+from benchmarks import cli, doctor, listings, records, suites
 from reference_impls import catalogue
 
 TINY = """
@@ -76,7 +76,7 @@ def test_an_unwritable_store_is_one_line(tiny, tmp_path, capsys):
     assert code == 2 and err.count("\n") == 1 and "cannot be written" in err, err
 
 
-@pytest.mark.parametrize("what", cli.listings())
+@pytest.mark.parametrize("what", listings.kinds())
 def test_list_shows_what_there_is(what, capsys):
     code, out, _ = said(capsys, "list", what, "--json")
     rows = json.loads(out)

@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 from scipy import linalg, stats
 
 from benchmarks import metrics
-from benchmarks.metrics import Context, energy, fidelity, flow_error, frechet, inverse, kid, modes, neighbours, tokens
+from benchmarks.metrics import (
+    Context,
+    conditional,
+    energy,
+    fidelity,
+    flow_error,
+    frechet,
+    inverse,
+    kid,
+    modes,
+    neighbours,
+    tokens,
+)
 from benchmarks.metrics import labels as labels_module
 from benchmarks.metrics import sliced_transport as transport
 from benchmarks.statistics import Interval, jackknife, t_interval
@@ -89,6 +101,11 @@ def density() -> Case:
     return Case({"modes", "log_weight"}, shards(5 * normals(5, 900, 2)), context)
 
 
+def rewarded() -> Case:
+    samples = shards(4 * normals(21, 900, 2))
+    return Case({"reward"}, samples, Context(target=targets.named("ring-2d-rewarded"), start=samples))
+
+
 def letters() -> Case:
     target = targets.named("markov")
     like = torch.zeros(900, 8, dtype=torch.int64)
@@ -129,8 +146,20 @@ def edits() -> Case:
     return Case({"guides", "known"}, shards(guide + 0.2 * normals(19, 900, 1, 8, 8)), context)
 
 
+def halves() -> Case:
+    problem = targets.named("mixture-2d-half")
+    group = torch.arange(900) % 30
+    image, known = problem.rows(group).guide
+    context = Context(
+        target=problem.prior, guides=shards(image), known=shards(known.expand(900, 2)), group=shards(group),
+        rest=[problem.rest(problem, row) for row in range(30)],
+    )  # fmt: skip
+    return Case({"guides", "known", "rest"}, shards(image + normals(22, 900, 2)), context)
+
+
 CASES = {
-    make.__name__: make() for make in (images, line, shared_starts, density, letters, inpainting, plane, classes, edits)
+    make.__name__: make()
+    for make in (images, line, shared_starts, density, rewarded, letters, inpainting, plane, classes, edits, halves)
 }
 CELLS = [(case, m.name) for case, made in CASES.items() for m in metrics.applicable(made.traits)]
 cells = pytest.mark.parametrize("case, name", CELLS)
@@ -659,6 +688,58 @@ def test_torch_fidelity_scores_what_it_is_given_and_not_what_it_kept():
     assert again["frechet"] > first["frechet"] + 2
 
 
+# the rest given the known part
+
+
+def test_energy_to_a_mixture_is_twice_the_squared_gap_of_the_distribution_functions():
+    """2 int (F_n - F)^2 by quadrature, where the mean |X - X'| is over n^2 pairs and not over n (n - 1)."""
+    weights, means, variances = (torch.tensor(v, dtype=torch.float64) for v in ([0.3, 0.7], [-1.0, 1.5], [0.2, 0.5]))
+    x = normals(23, 7, 1)[:, 0]
+    line = torch.linspace(-12, 12, 400_001, dtype=torch.float64)
+    cdf = (weights * torch.special.ndtr((line[:, None] - means) / variances.sqrt())).sum(1)
+    steps = (x[:, None] <= line).double().mean(0)
+    biased = 2 * torch.trapezoid((steps - cdf).square(), line).item()
+    pairs = (x[:, None] - x).abs().sum().item()
+    expected = biased - pairs * (1 / (7 * 6) - 1 / 7**2)
+    assert conditional.energy_to(x, weights, means, variances) == pytest.approx(expected, abs=1e-4)
+
+
+def rest_is_covered(bias=0.0, repeats=400, factor=1.0, whole=False):
+    """Exact rests have expectation 0 whatever n is, also where a guide has but three samples in a block."""
+    problem, made = targets.named("mixture-2d-half"), CASES["halves"]
+    group, hits = torch.cat(list(made.context.group)), 0
+    for k in range(repeats):
+        u = uniforms(1000 + k, 900, 2)
+        rest = torch.empty(900, dtype=torch.float64)
+        for row in range(30):
+            law, mine = made.context.rest[row], group == row
+            part = (u[mine, :1] >= law.weights[:, 0].cumsum(0)[:-1]).sum(1)
+            rest[mine] = law.means[part, 0] + law.variances[part, 0].sqrt() * torch.special.ndtri(u[mine, 1])
+        rows = torch.stack([problem.guide.image[group, 0] + 9, factor * rest + bias], 1)  # the known part is not asked
+        if whole:
+            rows[:, 1] = rows[:, 1][uniforms(k, 900).argsort()]
+        found = conditional.score_rest(shards(rows), made.context)["rest_energy"]
+        hits += found.low <= 0 <= found.high
+    covers(hits, repeats, 0.93)
+
+
+def test_the_rest_of_exact_completions_is_covered():
+    rest_is_covered()
+
+
+@pytest.mark.parametrize("mutant", [{"bias": 0.4}, {"factor": 0.7}, {"whole": True}], ids=str)
+def test_rest_law_rejects(mutant):
+    with pytest.raises(AssertionError):
+        rest_is_covered(repeats=40, **mutant)
+
+
+def test_rest_needs_two_samples_of_each_guide():
+    context = CASES["halves"].context
+    odd = dataclasses.replace(context, group=shards(torch.cat([torch.arange(90), *[torch.zeros(90)] * 9]).long()))
+    with pytest.raises(ValueError, match="samples: a block of 90 with 90 unknown entries and 90 guides, expected"):
+        conditional.score_rest(CASES["halves"].samples, odd)
+
+
 # modes, log Z, distribution functions
 
 
@@ -673,6 +754,18 @@ def test_mode_weights_of_known_shares():
     found = modes.score_modes(lost, made.context)
     assert found["mode_weights_kept"] == 6 and found["mode_weights_least"] == 0
     assert found["mode_weights_pooled"] == pytest.approx(6 * (149 / 900 - 1 / 9), rel=1e-12)
+
+
+def test_the_reward_is_the_share_in_the_first_mode_and_not_towards_it():
+    """Of each 10 samples 4 lie at the first centre, 2 just inside three deviations, 1 just outside, 3 far away."""
+    law = targets.named("ring-2d-rewarded")
+    steps = torch.tensor([0, 0, 0, 0, 0.89, -0.89, 0.91, 9, -4, -8], dtype=torch.float64)
+    rows = law.modes[0] + steps[:, None] * torch.tensor([1.0, 0.0], dtype=torch.float64)
+    found = metrics.named("reward").score(shards(rows.repeat(90, 1)), Context(target=law))["reward"]
+    assert (found.estimate, found.n) == (pytest.approx(0.6), 90)
+    context = dataclasses.replace(CASES["rewarded"].context, memo={}, level=1 - FALSE_ALARM)
+    exact = metrics.named("reward").floor(context)
+    assert exact["reward"].low < (1 - math.exp(-4.5)) / 8 < exact["reward"].high
 
 
 def test_balls_name_their_modes_where_these_weigh_the_same():
@@ -1067,7 +1160,9 @@ def test_distance_to_the_guide_of_known_displacements():
 # second moments
 
 
-@pytest.mark.parametrize("name", ["g3", "gaussian-2d", "product-2d", "mixture-2d", "unequal-pair-2d", "ring-2d"])
+@pytest.mark.parametrize(
+    "name", ["g3", "gaussian-2d", "product-2d", "mixture-2d", "unequal-pair-2d", "ring-2d", "ring-2d-rewarded"]
+)
 def test_total_variance_of_a_law_is_that_of_its_samples(name):
     """400,000 draws: the trace of their covariance within five standard errors."""
     law = targets.named(name)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from reference_impls import nets
-from reference_impls.nets import gated
+from reference_impls.nets import activated_pair, gated
 from reference_impls.nets.layers import Fourier
 
 OPTIONS = {
@@ -19,8 +19,10 @@ OPTIONS = {
     "classifier": {},
     "gated": {"width": 8, "down": [1, 1], "up": [1, 1]},
     "gated_pair": {"width": 8, "down": [1], "up": [2]},
+    "activated_pair": {"width": 8, "down": [1], "up": [2]},
     "bank": {"experts": 2, "dim": 64},
 }
+SMALL_PAIR = {"width": 16, "down": [1], "up": [1]}  # of the recipes digits-restore and digits-restore-activated
 NOISED = [kind for kind in OPTIONS if kind != "classifier"]
 
 
@@ -105,7 +107,7 @@ def test_every_weight_matters(kind, device):
         assert used.abs().max() > 1e-9, name
 
 
-@pytest.mark.parametrize("kind", ["unet", "mlp", "classifier", "gated", "gated_pair"])
+@pytest.mark.parametrize("kind", ["unet", "mlp", "classifier", "gated", "gated_pair", "activated_pair"])
 def test_gradients_are_those_of_finite_differences(kind, device):
     """What guidance, controls and likelihoods ask of a network: J v and v J at a point agree with differences."""
     net, x = stirred(kind, device), inputs(kind)[:2].to(device)
@@ -143,6 +145,20 @@ def test_a_bank_asks_the_network_that_is_named_and_they_differ(device):
     assert (bank(x, 0.3, which=1) - bank(x, 0.3)).abs().max() > 1e-3
     first = nets.build("bank", seed=0, **OPTIONS["bank"]).experts
     assert not torch.equal(first[0].enter.weight, first[1].enter.weight)
+
+
+def test_a_bank_of_u_nets_sees_images_as_they_are(device):
+    bank = nets.build("bank", seed=0, experts=2, of="unet", width=8, inner=8).double().to(device)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in bank.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(device))
+    x = inputs("unet").to(device)
+    for k, expert in enumerate(bank.experts):
+        assert torch.equal(bank(x, 0.3, which=k), expert(x, 0.3))
+    assert (bank(x, 0.3, which=1) - bank(x, 0.3)).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="of: 'transformer' is not known; expected one of mlp, unet"):
+        nets.build("bank", seed=0, experts=2, of="transformer")
 
 
 def test_fourier_features_are_what_they_say():
@@ -228,6 +244,31 @@ def test_a_gated_block_starts_as_the_identity():
     assert torch.equal(block(x, torch.ones(3, 8, dtype=torch.float64)), x)
 
 
+def test_the_block_with_activations_is_the_gated_one_s_equal():
+    """It starts as the identity, is as large within 2 % at every width, and is what its formula says."""
+    for width in (16, 32):
+        sizes = [
+            nets.parameters_of(block(width, 64, torch.Generator().manual_seed(0)))
+            for block in (gated.Gated, activated_pair.Activated)
+        ]
+        assert abs(sizes[1] / sizes[0] - 1) < 0.02
+    pairs = [nets.parameters_of(nets.build(f"{kind}_pair", seed=0, **SMALL_PAIR)) for kind in ("gated", "activated")]
+    assert abs(pairs[1] / pairs[0] - 1) < 0.02
+    block = activated_pair.Activated(4, 8, torch.Generator().manual_seed(0)).double()
+    x = inputs("gated").expand(-1, 4, -1, -1) * torch.arange(1.0, 5.0, dtype=torch.float64)[:, None, None]
+    context = torch.randn(5, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert torch.equal(block(x, context), x)
+    with torch.no_grad():
+        block.gain_places.fill_(0.7)
+        block.gain_channels.fill_(0.4)
+    shift_p, scale_p, shift_c, scale_c = block.modulation(nn.functional.gelu(context))[..., None, None].chunk(4, 1)
+    h = nn.functional.gelu(block.look(block.widen(block.norm_places(x) * (1 + scale_p) + shift_p)))
+    h = h * torch.sigmoid(block.attend(torch.relu(block.squeeze(h.mean((2, 3), keepdim=True)))))
+    y = x + 0.7 * block.narrow(h)
+    h = nn.functional.gelu(block.mix_in(block.norm_channels(y) * (1 + scale_c) + shift_c))
+    torch.testing.assert_close(block(x, context), y + 0.4 * block.mix_out(h), rtol=1e-12, atol=1e-12)
+
+
 def test_a_gated_network_takes_any_size_and_fills_below_and_right():
     net = stirred("gated", torch.device("cpu"))
     x = torch.randn(2, 1, 7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -237,6 +278,6 @@ def test_a_gated_network_takes_any_size_and_fills_below_and_right():
 
 def test_an_unknown_kind_is_named_with_those_there_are():
     with pytest.raises(
-        KeyError, match="net: 'resnet' is not known; expected one of bank, classifier, gated, gated_pair, "
+        KeyError, match="net: 'resnet' is not known; expected one of activated_pair, bank, classifier, gated, "
     ):
         nets.build("resnet", seed=0)

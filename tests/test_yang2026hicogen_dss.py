@@ -319,6 +319,48 @@ def test_ascent_on_the_objective_raises_the_reward():
     assert logits.argmax() == 0
 
 
+@pytest.mark.parametrize("schedule", ["cos", "late"])
+def test_walks_of_the_objective_are_those_of_the_sampler(schedule):
+    grid, x, options = MARGINAL.grid(6, RF), normals("starts", 8, 2), {"schedule": schedule, "budget": 0.05}
+    model, draws = exact_model(RF, "ring-2d"), Philox(3, 8)
+    run = MARGINAL.sample(model, x, grid, process=RF, draws=draws, states=True, **options)
+    states = paper.walked(model, x, paper.plan(grid, RF, **ALL | options), draws.block(6, "step", x))
+    torch.testing.assert_close(torch.stack(states), torch.stack(run.memory), rtol=1e-12, atol=1e-12)
+    assert torch.equal(states[0], x)
+
+
+def test_the_objective_is_reinforce_with_each_group_s_mean_and_spread():
+    """Its value is minus the advantage, its gradient that of -A log p, a mean over the noisy steps; no other rows."""
+    theta = torch.tensor(0.3, **F64, requires_grad=True)
+    policy = Predictor("mean", lambda x, t: (x * theta).tanh())
+    grid, x, noise = MARGINAL.grid(5, RF), normals("starts", 8, 2), normals("noise", 5, 8, 2)
+
+    def reward(ends):
+        assert not ends.requires_grad
+        return ends.sum(1)
+
+    loss = paper.grpo_loss(policy, x, grid, noise, process=RF, reward=reward, budget=0.05, group=4)
+    rows = paper.plan(grid, RF, **ALL | {"budget": 0.05})
+    states = paper.walked(policy, x, rows, noise)
+    advantage = paper.advantages(states[-1].sum(1), group=4)
+    torch.testing.assert_close(loss, -advantage)
+    log_p = paper.step_log_densities(policy, states, rows)
+    (expected,) = torch.autograd.grad(-(log_p.mean(0) * advantage).sum(), theta)
+    (found,) = torch.autograd.grad(loss.sum(), theta, retain_graph=True)
+    torch.testing.assert_close(found, expected)
+    assert found.abs() > 1e-3
+    (alone,) = torch.autograd.grad(loss[:4].sum(), theta)
+    half = paper.grpo_loss(policy, x[:4], grid, noise[:, :4], process=RF, reward=reward, budget=0.05, group=4)
+    torch.testing.assert_close(alone, torch.autograd.grad(half.sum(), theta)[0])
+
+
+def test_the_objective_refuses_walks_without_noise():
+    silent = Predictor("mean", lambda x, t: pytest.fail("evaluated"))
+    grid, x, noise = MARGINAL.grid(5, RF), normals("starts", 8, 2), normals("noise", 5, 8, 2)
+    with pytest.raises(ValueError, match="eta_max: 0.0 with 'cos', expected noise"):
+        paper.grpo_loss(silent, x, grid, noise, process=RF, reward=torch.clone, eta_max=0.0)
+
+
 def test_clipping_stops_what_pays_and_keeps_what_costs():
     """min(q A, clip(q) A), averaged over steps: a gain stops at 1 + c, a loss is not bounded by it."""
     log_ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0]], **F64).log()

@@ -225,7 +225,7 @@ def contrast_of_networks(
 ) -> Claim:  # fmt: skip
     """The same over networks: `ours` and `theirs` are a training seed's jobs, and the interval is over training seeds.
 
-    A seed's value is the mean over its jobs of change(metric).
+    A seed's value is the mean over its jobs of change(metric). metrics = (): it is a value of the job itself ("log_p").
     """
     from benchmarks.statistics import paired_difference
 
@@ -237,6 +237,6 @@ def contrast_of_networks(
         return paired_difference(first, second, evidence.level, n=sum(job.n for job in ours(seeds[0])))
 
     return Claim(
-        key=key, metrics=(metric,), jobs=lambda: [job for seed in seeds for jobs in (ours, theirs) for job in jobs(seed)],
-        judge=judge, evidence="S", **fields,
+        key=key, jobs=lambda: [job for seed in seeds for jobs in (ours, theirs) for job in jobs(seed)],
+        judge=judge, evidence="S", **{"metrics": (metric,)} | fields,
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 The exact first estimate is the posterior mean. That the residual's diffusion lowers its PSNR, and that 10 and 100 steps
 are about .1 dB apart, had been seen on one seed of these digits before the claims were frozen; margins are the card's.
-n = 600 where steps are compared was fixed once, after n = 60 had left ten steps open.
+n = 600 where steps are compared was fixed once, after n = 60 had left ten steps open. The claim on gates was frozen
+before the networks without them were trained.
 """
 
 from benchmarks.claims import Claim, contrast, contrast_of_networks, trained
@@ -113,15 +114,19 @@ CLAIMS = (
         "that the option passes what the code passes; nearest: "
         "cicchetti2024nafdpm/stopping-at-the-first-knot-costs-nothing",
     ),
-    Claim(
-        key="cicchetti2024nafdpm/gates-beat-activation-functions-at-equal-parameters",
+    contrast_of_networks(
+        "cicchetti2024nafdpm/gates-beat-activation-functions-at-equal-parameters", "psnr",
+        lambda seed: restored("first_order", 10, model=trained("digits-restore", seed)),
+        lambda seed: restored("first_order", 10, model=trained("digits-restore-activated", seed)), NETS,
         says="A network of gates restores better than one with activation functions and attention of the same size.",
-        locus="claim c of the card",
+        locus="claim c of the card; the paper's motive [text]",
         kind="ranking",
-        evidence="S",
-        estimand="PSNR, dB, of the gated pair minus that of a pair with GELU and attention at equal parameters",
-        missing="needs a second pair of networks over several training seeds; nearest: "
-        "cicchetti2024nafdpm/the-residual-lowers-the-error-at-high-frequencies-of-an-exact-first-estimate",
+        transfer="weak",
+        scaled="documents of 256 pixels to 8x8 digits, 9.4 million parameters to 49,266 against 48,562 of the block with "
+        "GELU and channel attention from which the gated one was simplified; batch, rate and updates are those chosen for "
+        "the gates",
+        estimand="PSNR, dB, of gates minus that of activation functions, 10 steps, mean over 10 seeds of n = 60, over 5 "
+        "training seeds",
     ),
     Claim(
         key="cicchetti2024nafdpm/blurred-text-at-34.4-decibels",

@@ -1,15 +1,16 @@
 """Claims about song2021sde.
 
-Cost is counted in evaluations: a predictor-corrector sampler with N steps and one correction has 2 N.
+Cost is counted in evaluations: a predictor-corrector sampler with N steps and one correction has 2 N. The claim about
+likelihoods was frozen before any of its jobs was run.
 """
 
 import math
 
-from benchmarks.claims import Claim, Evidence, paired_over
+from benchmarks.claims import Claim, Evidence, contrast_of_networks, paired_over, trained
 from benchmarks.jobs import Job, Option, job
 from benchmarks.statistics import Interval, paired_difference, t_interval
 
-SEEDS = range(10)
+SEEDS, NETS = range(10), range(5)
 
 
 def digits(name: str, steps: int) -> list[Job]:
@@ -77,6 +78,21 @@ def halves(denoise: bool) -> list[Job]:
             process="ve-geo[0.5,1]", grid="own", steps=10, n=300, shards=2, seed=seed, start="card")
         for seed in SEEDS
     ]  # fmt: skip
+
+
+def likelihoods(name: str, seed: int) -> list[Job]:
+    """180 held-out dequantised digits from t = 1e-5, where the code begins, by the network of that training seed."""
+    path = {"vp": "vp-linear", "subvp": "subvp"}[name]
+    return [
+        job(kind="likelihood", method="song2021sde.log_prob", options={"divergence": "rademacher"},
+            target="digits-dequantised", process=f"{path}[1e-05,1]", n=180, shards=3,
+            model=trained(f"digits-dequantised-{name}", seed), net_dtype="float32")
+    ]  # fmt: skip
+
+
+def _bits(log_p: float) -> float:
+    """Nats of 64 dimensions with 17 levels spread over [-1,1] in bits per dimension, by the paper's formula."""
+    return -log_p / (64 * math.log(2)) + math.log2(17 / 2)
 
 
 def _kept_noise(evidence: Evidence) -> Interval:
@@ -238,16 +254,16 @@ CLAIMS = (
         missing="it is a fact about the official code, not about samples; here shipped=True refuses that pair, and the "
         "exact form takes it",
     ),
-    Claim(
-        key="song2021sde/sub-vp-has-the-better-likelihood",
+    contrast_of_networks(
+        "song2021sde/sub-vp-has-the-better-likelihood", "log_p", lambda seed: likelihoods("subvp", seed),
+        lambda seed: likelihoods("vp", seed), NETS, change=_bits, metrics=(),
         says="With the same small network and budget sub-VP gives a lower negative log-likelihood than VP on digits.",
         locus="section 4.3 and table 2 of the paper; claim b of the card",
         kind="ranking",
-        evidence="S",
         direction="below",
         paper_number="CIFAR-10, DDPM++ cont.: 3.02 (sub-VP) against 3.16 (VP) bits per dimension [text]",
-        estimand="bits per dimension of sub-VP minus VP, mean over 3 training seeds",
-        missing="no network is trained on vp-linear or subvp with these objectives (they are in the catalogue: score_vp, "
-        "score_subvp); in reach: the exact log-likelihood of known densities, in the tests",
+        scaled="CIFAR-10 to dequantised digits of 17 grey levels, 61.8 million parameters [recall] to 36,769, 1,500 updates",
+        transfer="weak",
+        estimand="bits per dimension of held-out digits, sub-VP minus VP, mean over 5 training seeds of n = 180",
     ),
 )

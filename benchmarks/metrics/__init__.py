@@ -43,8 +43,10 @@ TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "labels": "context.labels holds the class that each sample should have, context.classify finds one for a sample",
     "guides": "context.guides holds what each sample was made from",
     "total_variance": "context.target.total_variance is the trace of the target's covariance",
+    "reward": "context.target.reward gives a number for each sample, [b]",
     "shared_start": "all samples of a shard come from one start state",
     "known": "context.known holds, beside the guides, which of their entries had to be kept",
+    "rest": "context.rest has the exact law of each guide's one unknown entry, context.group each sample's guide",
 }
 ADDRESS = 2**31  # of the metrics' own draws
 
@@ -73,11 +75,12 @@ class Context:
     held_out_text: Tensor | None = None  # int64 [m]
     problem: Any = None  # InverseProblem
     truth: Shards | None = None  # clean signals
-    group: Shards | None = None  # int64 [b]: the measurement that a posterior sample answers
+    group: Shards | None = None  # int64 [b]: the measurement or the guide that a sample answers
     labels: Shards | None = None  # int64 [b]: the class that each sample should have
     classify: Callable[[Tensor], Tensor] | None = None  # [b,*D] -> int64 [b]
     guides: Shards | None = None  # [b,*D]
     known: Shards | None = None  # bool [b,*D]
+    rest: Sequence[Any] | None = None  # by guide: a law with weights, means and variances [K,1]
     seed: int = 0
     level: float = LEVEL
     memo: dict[Any, Any] = field(default_factory=dict, repr=False)

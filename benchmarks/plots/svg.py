@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping
@@ -21,6 +22,14 @@ FONT = "ui-sans-serif, system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 def _rounded(number: re.Match) -> str:
     """A coordinate to a hundredth of a point."""
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _renamed(body: str, prefix: str) -> str:
+    """Ids that are referred to become prefix + a number, short as they stand in every mark; others are dropped."""
+    used = dict.fromkeys(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    short = {name: f"{prefix}-{k}" for k, name in enumerate(used)}
+    body = re.sub(r' id="([^"]*)"', lambda at: f' id="{short[at[1]]}"' if at[1] in short else "", body)
+    return re.sub(r'(href="#|url\(#)([^")]+)', lambda at: at[1] + short[at[2]], body)
 
 
 @contextmanager
@@ -56,9 +65,7 @@ def finished(
     box = re.search(r'viewBox="([^"]+)"', text)[1]
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.S)
     body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda found: f' id="{id}-{found[1]}"' if found[1] in used else "", body)
-    body = re.sub(r'(href="#|url\(#)([^")]+)', rf"\g<1>{id}-\2", body)
+    body = _renamed(body, "s" + hashlib.sha256(id.encode()).hexdigest()[:8])
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _rounded, tag[0]), body)
     body = re.sub(r"font: [^;\"]*?(\d[\d.]*)px [^;\"]*", rf"font: \1px {FONT}", body)

@@ -1,12 +1,14 @@
 """Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
-task        what a loss is made of: labels | data | labelled | tokens | paths | restore (keys of TASKS)
-data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for restore that
-            of an inverse problem, whose prior's atoms are trained on, each beside a fresh picture of it
+task        what a loss is made of, one of TASKS: labels | data | labelled | tokens | paths | restore | rewards
+data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for rewards that
+task        what a loss is made of, a key of TASKS: labels | data | labelled | tokens | paths | restore | rewards
+            a fresh picture of it
+parent      the recipe whose network of the same training seed is trained on; without it training begins anew
 objective   id in the catalogue, for data also one whose times follow its losses (core.fit.Adaptive);
 parametrisation  <paper>.<name> that turns the raw net into a Model
 process     by name, on `interval` = [t_min, t_max] if given; of tokens over so many `letters`
-grid, steps of the simulated paths, for paths
+grid, steps of the simulated paths, for paths and rewards
 [net]       kind (a module of reference_impls/nets) and its options
 [fit]       fields of core.fit.Plan
 [options]   of the parametrisation; [objective_options] of the loss
@@ -50,6 +52,7 @@ class Recipe:
     net: Mapping[str, Any]
     fit: Mapping[str, Any]
     sha256: str
+    parent: str = ""
     objective: str | None = None
     parametrisation: str | None = None
     process: str | None = None
@@ -177,6 +180,21 @@ def _paths(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> 
     return fit.path_losses(objective, recipe.joined(net), like, grid, process=own, log_density=target.log_density)
 
 
+def _rewards(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
+    """Walks from exact states at the grid's first time, a group from each; objective_options has their `group`."""
+    objective, target, own = catalogue.objectives()[recipe.objective], targets.named(recipe.data), recipe.own_process()
+    grid, group = grids.named(recipe.grid)(recipe.steps, own), recipe.objective_options["group"]
+    first = torch.arange(batch, device=device) // group * group
+    model, like, t = recipe.joined(net), torch.empty(batch, *target.shape, device=device), grid[0].item()
+
+    def losses(draws: Draws) -> Tensor:
+        x = own.noised(target.sample(draws, like), t, draws.normal("start", like))[first]
+        noise = draws.block(recipe.steps, "step", like)
+        return objective.loss(model, x, grid, noise, process=own, reward=target.reward, **recipe.objective_options)
+
+    return losses
+
+
 def _restore(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -> fit.Losses:
     """Each x0 beside its picture, degraded anew; an objective that noises the picture gets uniforms and normals too."""
     objective, problem = catalogue.objectives()[recipe.objective], targets.named(recipe.data)
@@ -197,6 +215,7 @@ def _restore(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -
 
 TASKS: dict[str, Callable[..., fit.Losses]] = {
     "labels": _labels, "data": _data, "labelled": _labelled, "tokens": _tokens, "paths": _paths, "restore": _restore,
+    "rewards": _rewards,
 }  # fmt: skip
 
 

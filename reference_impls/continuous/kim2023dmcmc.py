@@ -146,7 +146,7 @@ def gibbs_level(logits: Tensor, u: Tensor | None) -> Tensor:
     if u is None:
         return logits.argmax(1)
     total = logits.double().softmax(1).cumsum(1)
-    return (total < u.to(total)[:, None] * total[:, -1:]).sum(1).clamp(max=logits.shape[1] - 1)
+    return (total < u.to(total)[:, None] * total[:, -1:]).sum(1)
 
 
 def moved(

@@ -6,7 +6,8 @@ Path        x_t = (1-t) x0 + t eps (condot), T the grid's first time; any Gaussi
             g^2 = 2 sigma^2 (sigma'/sigma - alpha'/alpha), of condot -1/(1-t) and 2t/(1-t). g^2 diverges where
             alpha = 0: a grid for eta > 0 begins at t < 1.
 Loss        GRPO: A_i = (r_i - mean)/std of a group; mean over the noisy steps of min(q A, clip(q, 1-c, 1+c) A), to be
-            raised, q the ratio of the step's Gaussian densities under the new policy and the old one.
+            raised, q the ratio of the step's Gaussian densities under the new policy and the old one. `grpo` takes one
+            gradient for each set of walks: there q = 1, and the clip does not act.
 Step        Euler-Maruyama over dt = t - s. marginal (A): x_s = x - dt (u - g^2 eta^2 score/2) + g eta sqrt(dt) z.
             literal (B): x_s = x - dt (f x - g^2 score) + g eta sqrt(dt) z, as printed. eta by schedule:
             cos  eta_min + (eta_max - eta_min)(1 + cos(pi (T-t)/T))/2, falls from the start: the paper's
@@ -21,12 +22,14 @@ Differs     The printed SDE changes the noise and leaves the drift: it narrows t
             for early noise needs W increasing in t; on data N(0, c) W peaks at t = .12, .50, .80 for c = .04, 1, 9.
             "Equal budget" weighs g^2, which grows towards t = 1: at equal injected noise early is no better than
             uniform. Discretisation, T and eta_min are not published: ours are Euler-Maruyama, grid[0] and 0; our grid
-            leaves out t = 1. Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)), Flow-GRPO's (name from memory).
+            leaves out t = 1. Whether a group shares its start is not published: `grpo` leaves it to x. Constant eta =
+            a/sqrt(2) is sigma_t = a sqrt(t/(1-t)), Flow-GRPO's (name from memory).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -36,7 +39,7 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.drive import drive, rows_of
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Model, Paper, Reduction, Run, Sampler, require
+from reference_impls.core.types import Draws, Model, Objective, Paper, Reduction, Run, Sampler, require
 
 SCHEDULES = ("cos", "late", "uniform", "box")
 
@@ -202,6 +205,39 @@ def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip: float = 0.2) -
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean(0)
 
 
+def walked(model: Model, x: Tensor, rows: Plan, noise: Tensor) -> list[Tensor]:
+    """The states of `sample` from x [B,*D] with the given unit normals [steps,B,*D]: steps + 1, x first; detached."""
+    states = [x]
+    with torch.no_grad():
+        for row, z in zip(rows_of(rows), noise, strict=True):
+            moved = torch.mul(states[-1], row.keep).add_(model(states[-1], row.t), alpha=row.pull)
+            states.append(moved.add_(z, alpha=row.noise))
+    return states
+
+
+def grpo_loss(
+    model: Model, x: Tensor, grid: Tensor, noise: Tensor, *, process: Process, reward: Callable[[Tensor], Tensor],
+    schedule: str = "cos", eta_max: float = 1.0, eta_min: float = 0.0, low: float = 0.0, high: float = 0.3,
+    budget: float = 0.0, injected: bool = False, group: int = 16, clip: float = 0.2,
+) -> Tensor:  # fmt: skip
+    """Minus the clipped objective of walks by family A, [B]; its gradient is that of the mean reward, group by group.
+
+    x [B,*D]: starts at grid[0], each run of `group` rows a group (rows of one start, where they should share it); noise
+    [steps,B,*D]: unit normals; reward: samples [B,*D] -> [B]. Other options as in `sample`, `advantages` and
+    `clipped_objective`. Raises ValueError, BadGrid, and ValueError for a schedule without noise.
+    """
+    rows = plan(
+        grid, process, literal=False, schedule=schedule, eta_max=eta_max, eta_min=eta_min, low=low, high=high,
+        budget=budget, injected=injected,
+    )  # fmt: skip
+    if not (rows.noise > 0).any():
+        raise ValueError(f"eta_max: {eta_max!r} with {schedule!r}, expected noise: walks without it have no density")
+    states = walked(model, x, rows, noise)
+    advantage = advantages(reward(states[-1]).to(x), group)
+    log_density = step_log_densities(model, states, rows)
+    return -clipped_objective(log_density - log_density.detach(), advantage, clip)
+
+
 def below_the_top(steps: int, process: Process) -> Tensor:
     """Times evenly spaced from t_max to t_min in steps + 1 intervals, the first time left out."""
     return grids.checked(grids.uniform_t(steps + 1, process)[1:])
@@ -248,6 +284,15 @@ PAPER = Paper(
             weak_order=1.0,
             exact_options={"schedule": "uniform"},
             symmetric=frozenset({"rotation"}),
+        ),
+    ),
+    objectives=(
+        Objective(
+            id="yang2026hicogen-dss.grpo",
+            loss=grpo_loss,
+            minimiser="mean",
+            path="condot",
+            needs=frozenset({"reward"}),
         ),
     ),
 )

@@ -39,7 +39,7 @@ class ChannelNorm(nn.Module):
 
 
 class Gated(nn.Module):
-    """The block. embedding: width of the noise embedding that shifts and scales both branches, 0 for none."""
+    """The block. embedding: width of the noise embedding, 0 for none; its gate moves what enters a branch."""
 
     def __init__(self, channels: int, embedding: int, generator: Generator):
         super().__init__()
@@ -88,7 +88,13 @@ class GatedUNet(nn.Module):
     down, middle, up: blocks per resolution; each resolution of `down` halves the size and doubles the width.
     embedded False: takes no noise embedding. residual: adds x itself, of as many channels as come out.
     Sizes that are no multiple of 2^len(down) are filled up with zeros below and on the right.
+    BLOCK, BEND and SHARE are the block, what stands between the layers of the noise embedding, and the share of its
+    channels that leave: for a subclass that compares another block in the same net.
     """
+
+    BLOCK: type[nn.Module] = Gated
+    BEND = staticmethod(gate)
+    SHARE = 0.5
 
     def __init__(
         self, generator: Generator, *, channels: int = 1, outputs: int = 1, width: int = 32,
@@ -100,13 +106,13 @@ class GatedUNet(nn.Module):
         if embedded:
             self.sinusoids = Sinusoids(width)
             self.embed_in = linear(width, 2 * embedding, generator)
-            self.embed_out = linear(embedding, embedding, generator)
+            self.embed_out = linear(int(2 * embedding * self.SHARE), int(embedding / 2 / self.SHARE), generator)
         self.embedded, self.residual, self.multiple = embedded, residual, 2 ** len(down)
         self.enter = convolution(channels, width, 3, generator)
         self.leave = convolution(width, outputs, 3, generator, silent=True)
 
         def blocks(count: int, at: int) -> nn.ModuleList:
-            return nn.ModuleList([Gated(at, embedding, generator) for _ in range(count)])
+            return nn.ModuleList([self.BLOCK(at, embedding, generator) for _ in range(count)])
 
         self.down, self.halve, self.raise_, self.up = (nn.ModuleList() for _ in range(4))
         for count in down:
@@ -126,7 +132,7 @@ class GatedUNet(nn.Module):
         if not isinstance(embedding, Tensor):
             embedding = torch.tensor(embedding, dtype=torch.float64)
         features = self.sinusoids(embedding.to(weight.device).expand(batch)).to(weight.dtype)
-        return self.embed_out(gate(self.embed_in(features)))
+        return self.embed_out(self.BEND(self.embed_in(features)))
 
     def forward(self, x: Tensor, embedding: Time | None = None) -> Tensor:
         height, across = x.shape[2:]

@@ -17,12 +17,14 @@ class GatedPair(nn.Module):
     Called itself it gives the second's output for x beside the first's estimate of x. options: of both, see GatedUNet.
     """
 
+    UNET = GatedUNet
+
     def __init__(self, generator: Generator, *, channels: int = 1, **options: Any):
         super().__init__()
-        self.first = GatedUNet(
+        self.first = self.UNET(
             generator, channels=channels, outputs=channels, embedded=False, residual=True, **options
         )
-        self.second = GatedUNet(generator, channels=2 * channels, outputs=channels, **options)
+        self.second = self.UNET(generator, channels=2 * channels, outputs=channels, **options)
 
     def forward(self, x: Tensor, embedding: Time) -> Tensor:
         return self.second(torch.cat([x, self.first(x).to(x)], dim=1), embedding)

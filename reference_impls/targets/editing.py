@@ -39,13 +39,17 @@ GUIDE_SEED = 20220801
 
 @dataclass(frozen=True)
 class Editing:
-    """prior: a target; guide.image [G,*D] float64, guide.known bool [G,*D], [1,*D] or None; labels int64 [G]."""
+    """prior: a target; guide.image [G,*D] float64, guide.known bool [G,*D], [1,*D] or None; labels int64 [G].
+
+    rest: (problem, row) -> the exact law, on the line, of the one coordinate that is not known given those that are.
+    """
 
     name: str
     prior: Any
     guide: Guide
     labels: Tensor | None = None
     truth: Tensor | None = None
+    rest: Callable[[Editing, int], Product] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,7 +96,7 @@ def mixture_half() -> Editing:
     prior, count = mixture_2d(), 30
     truth = prior.sample(Philox(GUIDE_SEED, count), torch.empty(count, 2, dtype=torch.float64))
     known = torch.tensor([[True, False]])
-    return Editing("mixture-2d-half", prior, Guide(truth * known, known), truth=truth)
+    return Editing("mixture-2d-half", prior, Guide(truth * known, known), truth=truth, rest=rest_given_known)
 
 
 def rest_given_known(problem: Editing, row: int) -> Product:
