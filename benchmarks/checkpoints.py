@@ -216,6 +216,11 @@ def verify() -> list[Verdict]:
     return [_verdict(pinned) for _, pinned in sorted(entries().items())]
 
 
+def parent_of(recipe: recipes.Recipe, seed: int) -> str:
+    """The checkpoint from which a network of that recipe and seed starts; "" where it has no parent."""
+    return f"{recipe.parent}@{seed}" if recipe.parent and seed else recipe.parent
+
+
 def _verdict(pinned: Entry) -> Verdict:
     if pinned.seed and not pinned.url and not any(file.exists() for file in places(pinned)):
         return Verdict(pinned.name, None, f"{pinned.file} is not here; `trilemma lock train {pinned.name}` makes it")
@@ -228,6 +233,13 @@ def _verdict(pinned: Entry) -> Verdict:
             f"checkpoint: {pinned.file} was trained by another version of recipes/{recipe.name}.toml (sha256 "
             f"{recipe.sha256}, expected {pinned.recipe_sha256}); restore the recipe or train again with "
             f"`trilemma lock train {pinned.name}`"
+        )
+        return Verdict(pinned.name, False, says)
+    if pinned.parent != parent_of(recipe, pinned.seed):
+        says = (
+            f"checkpoint: {pinned.file} was trained from {pinned.parent or 'first weights'}, expected from "
+            f"{parent_of(recipe, pinned.seed) or 'first weights'}; train it again with `trilemma lock train "
+            f"{pinned.name}`"
         )
         return Verdict(pinned.name, False, says)
     return Verdict(pinned.name, True, f"{pinned.file}: {len(content)} bytes, sha256 {pinned.sha256}")
@@ -282,7 +294,7 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
     recipe_name, seed = split_name(name)
     recipe = recipes.named(recipe_name)
     device = torch.device(device)
-    parent = f"{recipe.parent}@{seed}" if recipe.parent and seed else recipe.parent
+    parent = parent_of(recipe, seed)
     raw = (net(parent).requires_grad_(True) if parent else recipe.untrained(seed)).to(device)
     mark = f"{recipe.sha256[:12]}-{device.type}"  # a state belongs to one recipe
     saved = cache_folder() / "training" / f"{name}-{mark}.safetensors"

@@ -285,6 +285,9 @@ def test_a_child_starts_from_its_parent_of_the_same_seed(workshop):
     *_, last = fit.fit(raw, recipes.losses(recipe, raw, torch.device("cpu")), recipe.plan, seed=2)
     assert all(torch.equal(child[name], value) for name, value in last.ema().items())
     assert any(not torch.equal(child[name], value) for name, value in first.state_dict().items())
+    checkpoints.pin(replace(checkpoints.entry("child@2"), parent=""))
+    (odd,) = (verdict for verdict in checkpoints.verify() if verdict.ok is False)
+    assert "child@2.safetensors was trained from first weights, expected from tiny@2; train it again" in odd.says
 
 
 def test_the_walks_of_a_group_share_their_start_and_not_their_noise(monkeypatch):

@@ -114,6 +114,38 @@ def test_an_empty_store_leaves_every_claim_unrun(tmp_path):
     assert all(finding.outcome in ("inconclusive", "out of reach here") for finding in findings)
 
 
+def test_a_score_of_samples_that_were_made_again_does_not_answer(tmp_path, monkeypatch):
+    """A network is trained again: its old score, which the same code would give those old samples, is another's."""
+    monkeypatch.setattr("benchmarks.score.is_current", lambda record: record.made_of.get("method", "new") == "new")
+    wanted = next(j for claim in CLAIMS for j in claim.jobs() if j.kind == "sample" and "flow_error" in claim.metrics)
+    store = Store(tmp_path)
+    for day, method, value in ((1, "old", 0.25), (2, "new", 0.5), (3, "older", 0.75)):
+        made = {"status": "ok", "reason": "", "seconds": 0.0}
+        sample = record_of(wanted, "cpu", values={"nfe": float(day)}, made_of={"method": method}, **made)
+        asks = Score(metric="flow_error", samples=sample.samples_digest)
+        score = record_of(wanted, "cpu", values={"flow_error": value}, score=asks, made_of={"metric": "x"}, **made)
+        for record in (sample, score):
+            store.append(record.model_copy(update={"written": f"2026-01-0{day}T00:00:00Z"}))
+    samples, scores, dated = claims._by_job(store)
+    assert samples[wanted.id].values["nfe"] == 2.0
+    assert scores[wanted.id, "flow_error"].values["flow_error"] == 0.5 and not dated
+
+
+def test_a_score_of_older_samples_answers_dated_where_there_is_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.score.is_current", lambda record: record.made_of.get("method", "new") == "new")
+    wanted = next(j for claim in CLAIMS for j in claim.jobs() if j.kind == "sample" and "flow_error" in claim.metrics)
+    store, made = Store(tmp_path), {"status": "ok", "reason": "", "seconds": 0.0}
+    old = record_of(wanted, "cpu", values={"nfe": 1.0}, made_of={"method": "old"}, **made)
+    asks = Score(metric="flow_error", samples=old.samples_digest)
+    score = record_of(wanted, "cpu", values={"flow_error": 0.25}, score=asks, made_of={"metric": "x"}, **made)
+    fresh = record_of(wanted, "cpu", values={"nfe": 2.0}, made_of={"method": "new"}, **made)
+    for record in (old, score, fresh):
+        store.append(record)
+    samples, scores, dated = claims._by_job(store)
+    assert samples[wanted.id].values["nfe"] == 2.0
+    assert scores[wanted.id, "flow_error"].values["flow_error"] == 0.25 and dated == {score.id}
+
+
 def test_dated_records_answer_with_their_date_and_commit():
     found = evidence({0: 0.25})
     old = {record.id for record in (*found.samples.values(), *found.scores.values())}

@@ -129,23 +129,43 @@ def judge(store: Store) -> list[Finding]:
 
 
 def _by_job(store: Store) -> tuple[dict[str, Record], dict[tuple[str, str], Record], set[str]]:
-    """This store's records that today's code would answer with, else older or committed ones; and the ids of the latter."""
+    """What answers each job and each score, and the ids of the answers that are dated.
+
+    Of several records those count that today's code would write, then the latest; older or committed ones answer where
+    no others do. A score counts before others if it is one of the samples that answer its job.
+    """
     from benchmarks.score import is_current
 
     asked = {job.id for claim in claims().values() for job in claim.jobs()}
-    samples: dict[str, Record] = {}
-    scores: dict[tuple[str, str], Record] = {}
+    latest = sorted(
+        (r for r in store.records() if r.job.id in asked), key=lambda r: (r.written, r.key), reverse=True
+    )  # fmt: skip
+    old = {r.key: store.is_beside(r) or not is_current(r) for r in latest}
+    samples, dated = _first((r for r in latest if r.score is None), lambda r: r.job.id, lambda r: old[r.key])
+
+    def stray(score: Record) -> bool:
+        made = samples.get(score.job.id)
+        return made is None or made.samples_digest != score.score.samples
+
+    scores, more = _first(
+        (r for r in latest if r.score is not None), lambda r: (r.job.id, r.score.metric),
+        lambda r: 2 * stray(r) + old[r.key],
+    )  # fmt: skip
+    return samples, scores, dated | more
+
+
+def _first(
+    records: Iterable[Record], key: Callable[[Record], Any], worse: Callable[[Record], int]
+) -> tuple[dict[Any, Record], set[str]]:
+    """For each key the first record that is ok of the least `worse`, else the first; ids of those with worse > 0."""
+    found: dict[Any, Record] = {}
     dated: set[str] = set()
-    old = {r.id: store.is_beside(r) or not is_current(r) for r in store.records() if r.job.id in asked}
-    ranked = sorted((r for r in store.records() if r.id in old), key=lambda record: (old[record.id], record.written))
-    for record in ranked:
-        key = record.job.id if record.score is None else (record.job.id, record.score.metric)
-        kept = samples if record.score is None else scores
-        if key not in kept or (kept[key].status != "ok" and record.status == "ok"):
-            kept[key] = record
-            if old[record.id]:
+    for record in sorted(records, key=worse):
+        if key(record) not in found or (found[key(record)].status != "ok" and record.status == "ok"):
+            found[key(record)] = record
+            if worse(record):
                 dated.add(record.id)
-    return samples, scores, dated
+    return found, dated
 
 
 def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, Record], dated: set[str]) -> Finding:

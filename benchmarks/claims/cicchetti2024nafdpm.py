@@ -3,14 +3,15 @@
 The exact first estimate is the posterior mean. That the residual's diffusion lowers its PSNR, and that 10 and 100 steps
 are about .1 dB apart, had been seen on one seed of these digits before the claims were frozen; margins are the card's.
 n = 600 where steps are compared was fixed once, after n = 60 had left ten steps open. The claim on gates was frozen
-before the networks without them were trained.
+before the networks without them were trained; five training seeds had left it open, [-.15, .53] dB, and it is judged on
+the ten after them alone.
 """
 
 from benchmarks.claims import Claim, contrast, contrast_of_networks, trained
 from benchmarks.jobs import Job, job
 
 SCALED = "documents of 256 pixels to 8x8 digits, trained networks to the exact denoiser"
-NETS = range(5)
+NETS, FRESH = range(5), range(5, 15)
 
 
 def restored(name: str, steps: int, *, n: int = 60, model: str = "exact", **options: float) -> list[Job]:
@@ -117,7 +118,7 @@ CLAIMS = (
     contrast_of_networks(
         "cicchetti2024nafdpm/gates-beat-activation-functions-at-equal-parameters", "psnr",
         lambda seed: restored("first_order", 10, model=trained("digits-restore", seed)),
-        lambda seed: restored("first_order", 10, model=trained("digits-restore-activated", seed)), NETS,
+        lambda seed: restored("first_order", 10, model=trained("digits-restore-activated", seed)), FRESH,
         says="A network of gates restores better than one with activation functions and attention of the same size.",
         locus="claim c of the card; the paper's motive [text]",
         kind="ranking",
@@ -125,7 +126,7 @@ CLAIMS = (
         scaled="documents of 256 pixels to 8x8 digits, 9.4 million parameters to 49,266 against 48,562 of the block with "
         "GELU and channel attention from which the gated one was simplified; batch, rate and updates are those chosen for "
         "the gates",
-        estimand="PSNR, dB, of gates minus that of activation functions, 10 steps, mean over 10 seeds of n = 60, over 5 "
+        estimand="PSNR, dB, of gates minus that of activation functions, 10 steps, mean over 10 seeds of n = 60, over 10 "
         "training seeds",
     ),
     Claim(
