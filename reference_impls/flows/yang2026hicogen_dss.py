@@ -22,7 +22,7 @@ Differs     The printed SDE changes the noise and leaves the drift: it narrows t
             for early noise needs W increasing in t; on data N(0, c) W peaks at t = .12, .50, .80 for c = .04, 1, 9.
             "Equal budget" weighs g^2, which grows towards t = 1: at equal injected noise early is no better than
             uniform. Discretisation, T and eta_min are not published: ours are Euler-Maruyama, grid[0] and 0; our grid
-            leaves out t = 1. Whether a group shares its start is not published: `grpo` leaves it to x. A step's gradient
+            leaves out t = 1. Whether a group shares its start is not published; here x says so. A step's gradient
             grows like one over its noise: with eta_min = 0 the last steps drown the others, and GRPO learns least with
             early noise, not most (claims ledger). Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)), Flow-GRPO's
             (name from memory).
