@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import checkpoints, data, recipes
+from benchmarks import checkpoints, data, problems, recipes
 from reference_impls import targets
 from reference_impls.core import process
 from reference_impls.core.draws import Philox
@@ -42,7 +42,7 @@ def test_networks(name):
     if recipe.task == "tokens":
         x = data.named(recipe.data).train[:4]
     else:
-        shape = targets.named(recipe.data).shape
+        shape = problems.shape_of(problems.target_of(recipe.data))
         x = Philox(0, 4).normal("x", torch.empty(4, *shape))
     if recipe.task == "restore":  # it answers under a picture alone
         problem = targets.named(recipe.data).rows(range(4))

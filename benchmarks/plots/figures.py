@@ -244,8 +244,11 @@ def dots(id: str, title: str, x_title: str, series: Mapping[str, Sequence[Point]
         return finished(figure, id, title, desc)
 
 
+KEY_BOX = "0 0 36 10.8"  # of half an inch by .15
+
+
 def key(label: str, look: Look, id: str) -> str:
-    """The line and marker of one series, as it stands in a legend."""
+    """The line and marker of one series, as it stands in a legend: an SVG of that id, KEY_BOX large, to be used."""
     from matplotlib.figure import Figure
 
     with drawing(id):
@@ -263,4 +266,5 @@ def key(label: str, look: Look, id: str) -> str:
         )
         axes.set_xlim(-0.1, 2.1)
         axes.set_ylim(-1, 1)
-        return finished(figure, id, label, f"line and marker of {label}")
+        drawn = finished(figure, id, label, f"line and marker of {label}")
+    return drawn.replace("<svg ", f'<svg id="{id}" ', 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.plots import figures, style
 from benchmarks.report import overview, papers, referee, results, solvers
@@ -76,9 +77,10 @@ class Pages:
         inputs, made, labels = self.inputs, environment(), _labels(self.shown)
         shared = {
             "css": style_sheet(), "digest": self.digest, "store": inputs.store.folder.name,
-            "papers": sorted(inputs.papers), "shelf": {n: f"solvers-{slug(n)}.html" for n in self.shelf.sections},
+            "papers": sorted(inputs.papers), "swatch": figures.KEY_BOX,
+            "shelf": {n: f"solvers-{slug(n)}.html" for n in self.shelf.sections},
         }  # fmt: skip
-        keys = {label: figures.key(label, self.looks[label], slug("key", label)) for label in sorted(labels)}
+        keys = _keys(labels, self.looks)
         shown = [overview.summary(self.panels, self.failures), *self.shown]
         index = made.get_template("index.html.j2").render(**shared, title="trilemma report", sections=shown, keys=keys)
         pages = {"index.html": index}
@@ -92,9 +94,7 @@ class Pages:
         """A page for each target and path of the solver shelf."""
         pages = {}
         for name, sections in self.shelf.sections.items():
-            labels = sorted(_labels(sections))
-            looks = self.shelf.panels.looks
-            keys = {label: figures.key(label, looks[label], slug("key", label)) for label in labels}
+            keys = _keys(_labels(sections), self.shelf.panels.looks)
             pages[shared["shelf"][name]] = made.get_template("solvers.html.j2").render(
                 **shared, title=f"{name} - trilemma", sections=sections, keys=keys, name=name,
                 said=self.shelf.said,
@@ -115,6 +115,18 @@ class ShelfPages:
         self.sections = {shelf.name: shelf.sections() for shelf in solvers.shelves(self.panels, committed)}
         if not committed:
             self.tables = self.panels.tables
+
+
+class Drawn(NamedTuple):
+    """A legend's line and marker, drawn once on a page and used wherever the method is named: its id and the SVG."""
+
+    id: str
+    drawn: str
+
+
+def _keys(labels: Iterable[str], looks: Mapping[str, style.Look]) -> dict[str, Drawn]:
+    ids = {label: slug("key", label) for label in sorted(labels)}
+    return {label: Drawn(id, figures.key(label, looks[label], id)) for label, id in ids.items()}
 
 
 def _labels(sections: list[Section]) -> set[str]:
