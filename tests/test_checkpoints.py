@@ -461,6 +461,8 @@ def test_dequantised_digits_round_to_the_digits():
         assert torch.equal(level / 8 - 1, images.repeat(copies, 1, 1, 1))
         assert 0 < u.min() < u.max() < 1 and (u.mean() - 0.5).abs() < 5 / (12 * u.numel()) ** 0.5
     assert (known.train[:897] != known.train[897:1794]).all()
+    noise = [(17 * (part[:897] + 1) / 2) % 1 for part in (known.train, known.held_out)]
+    assert ((noise[0] - noise[1]).abs() > 1e-6).double().mean() > 0.99
 
 
 def test_halves_of_the_markov_data_share_no_draw():

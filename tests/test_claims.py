@@ -146,6 +146,17 @@ def test_a_score_of_older_samples_answers_dated_where_there_is_no_other(tmp_path
     assert scores[wanted.id, "flow_error"].values["flow_error"] == 0.25 and dated == {score.id}
 
 
+def test_of_dated_records_the_latest_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.score.is_current", lambda record: False)
+    wanted, store = next(j for claim in CLAIMS for j in claim.jobs() if j.kind == "sample"), Store(tmp_path)
+    for day in (2, 3, 1):
+        made = {"status": "ok", "reason": "", "seconds": 0.0, "values": {"nfe": float(day)}}
+        record = record_of(wanted, "cpu", made_of={"method": f"{day}"}, **made)
+        store.append(record.model_copy(update={"written": f"2026-01-0{day}T00:00:00Z"}))
+    samples, _, dated = claims._by_job(store)
+    assert samples[wanted.id].values["nfe"] == 3.0 and dated == {wanted.id}
+
+
 def test_dated_records_answer_with_their_date_and_commit():
     found = evidence({0: 0.25})
     old = {record.id for record in (*found.samples.values(), *found.scores.values())}

@@ -261,9 +261,12 @@ def test_the_block_with_activations_is_the_gated_one_s_equal():
     with torch.no_grad():
         block.gain_places.fill_(0.7)
         block.gain_channels.fill_(0.4)
+        block.squeeze.bias.fill_(-0.55)  # so that ReLU has something to do
     shift_p, scale_p, shift_c, scale_c = block.modulation(nn.functional.gelu(context))[..., None, None].chunk(4, 1)
     h = nn.functional.gelu(block.look(block.widen(block.norm_places(x) * (1 + scale_p) + shift_p)))
-    h = h * torch.sigmoid(block.attend(torch.relu(block.squeeze(h.mean((2, 3), keepdim=True)))))
+    squeezed = block.squeeze(h.mean((2, 3), keepdim=True))
+    assert squeezed.min() < 0 < squeezed.max()
+    h = h * torch.sigmoid(block.attend(torch.relu(squeezed)))
     y = x + 0.7 * block.narrow(h)
     h = nn.functional.gelu(block.mix_in(block.norm_channels(y) * (1 + scale_c) + shift_c))
     torch.testing.assert_close(block(x, context), y + 0.4 * block.mix_out(h), rtol=1e-12, atol=1e-12)

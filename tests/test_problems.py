@@ -346,3 +346,34 @@ def test_reasons_are_one_line_and_statuses_are_told_apart():
     assert status(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..\nmore")) == "oom"
     assert status(ValueError("first\nsecond")) == "failed"
     assert status(problems.checkpoints.BadCheckpoint("gone")) == "skipped"
+
+
+def test_what_a_target_knows_of_its_samples_decides_their_metrics():
+    """A reward, and the exact law of what a guide leaves open, are traits of the targets that have them alone."""
+    common = dict(grid="t", steps=4, n=60, shards=10)
+    half = job(kind="sample", method="meng2022sdedit.sde", target="mixture-2d-half", process="vp-linear", **common)
+    quarter = job(kind="sample", method="meng2022sdedit.sde", target="digits-quarter", process="vp-linear", **common)
+    rewarded, ring = (
+        job(kind="sample", method="song2020ddim.ddim", target=name, process="vp-linear", **common)
+        for name in ("ring-2d-rewarded", "ring-2d")
+    )
+    assert {"guides", "known", "rest"} <= score.traits_of(half) and "rest" not in score.traits_of(quarter)
+    assert {"reward", "modes"} <= score.traits_of(rewarded) and "reward" not in score.traits_of(ring)
+
+
+def test_the_rest_is_scored_against_the_law_that_each_guide_leaves(monkeypatch, tmp_path):
+    """Completions that are exact, nearly, score about 0; the same completions one guide further do not."""
+    problem = problems.target_of("mixture-2d-half")
+    asked_for = dict(target="mixture-2d-half", process="vp-linear", grid="t", steps=1, n=600, shards=10)
+    question = job(kind="sample", method="meng2022sdedit.sde", **asked_for)
+    whole = problem.prior.sample(Philox(3, 20_000), torch.empty(20_000, 2, dtype=torch.float64))
+    near = torch.cdist(problem.guide.image[:, :1], whole[:, :1]).argsort(1)[:, :20]
+    rest, found = whole[near][..., 1].T.flatten(), []  # 20 rounds of 30 guides, two in a shard
+    for shift in (0, 1):
+        x = torch.stack([problem.guide.image[:, 0].repeat(20), rest.roll(shift)], 1)
+        monkeypatch.setattr(Store, "tensors", lambda self, record, x=x: {"x": x})
+        made = run.record_of(question, "cpu", status="ok", reason="", values={"n": 600}, made_of={}, seconds=0.0)
+        (scored,) = score.Scorer(Store(tmp_path), "cpu").score(question, made, None, ["rest_energy"])
+        assert scored.status == "ok", scored.reason
+        found.append(scored.values["rest_energy"])
+    assert abs(found[0].estimate) < 0.1 and found[1].low > 0.2
