@@ -22,10 +22,11 @@ Differs     The code takes the re-noising factor at inverse_timesteps[r], [b], a
             inverts to the right levels, with the network called at the level that a step reaches; 0.17.1 (named by the
             README too) takes the image for tau_1 and inverts to tau_(r+1), so that re-noising composes but DDIM does
             not. Neither holds end to end (`levels`: "0.27.1", "0.17.1"; "consistent" is the mathematics and the
-            default). In the ledger neither costs quality on a plane mixture. The code inverts the seed's crop alone, at
-            its own size: here the known region on grey at full size, which is the code's case of a seed as large as the
-            image. Its prompts are labels here, the empty and the negative prompt none. Under guidance 7.5 an inversion
-            does not invert, and with exact denoisers of digits the class asked for comes less often than under 1.
+            default). In the ledger neither costs quality on a plane mixture: they end nearer to the conditional law.
+            The code inverts the seed's crop alone, at its own size: here the known region on grey at full size, which
+            is the code's case of a seed as large as the image. Its prompts are labels here, the empty and the negative
+            prompt none. Under guidance 7.5 an inversion does not invert, and with exact denoisers of digits the class
+            asked for comes less often than under 1.
 """
 
 from __future__ import annotations
