@@ -15,6 +15,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,10 +83,17 @@ def entries() -> dict[str, Entry]:
     """name -> entry of checkpoints.lock; raises BadCheckpoint where the lock is missing or not readable."""
     if not LOCK.exists():
         return {}
+    written = LOCK.stat()
+    return dict(_read(LOCK, (written.st_ino, written.st_mtime_ns, written.st_size)))
+
+
+@lru_cache(maxsize=4)
+def _read(lock: Path, state: tuple[int, int, int]) -> dict[str, Entry]:
+    """The entries of a lock file in that state: it is asked for with every job on a network, and long."""
     try:
-        return {row["name"]: Entry(**row) for row in tomllib.loads(LOCK.read_text()).get("checkpoint", [])}
+        return {row["name"]: Entry(**row) for row in tomllib.loads(lock.read_text()).get("checkpoint", [])}
     except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
-        says = f"lock: {LOCK} cannot be read ({error}); restore it with `git checkout -- {LOCK.name}`"
+        says = f"lock: {lock} cannot be read ({error}); restore it with `git checkout -- {lock.name}`"
         raise BadCheckpoint(says) from None
 
 
