@@ -19,6 +19,10 @@ from benchmarks.statistics import Interval, extreme_of, paired_difference, share
 
 NETS = range(5)
 BLOCKS = range(4)
+TRAINED = {
+    "locus": "section 4.3 of the paper [recall]; the card's small claim and its pitfall", "kind": "ranking",
+    "direction": "below", "transfer": "weak",
+}  # fmt: skip
 
 
 def g3(experts: int, frozen: bool = True) -> list[Job]:
@@ -75,14 +79,10 @@ def digits(model: str) -> list[Job]:
 def _fewer(sentence: str, recipe: str, says: str) -> Claim:
     return contrast_of_networks(
         f"feng2023mode/{sentence}", "frechet", lambda seed: digits(trained(recipe, seed)),
-        lambda seed: digits(trained("digits-unet-expert", seed)), NETS, change=math.log,
+        lambda seed: digits(trained("digits-unet-expert", seed)), NETS, change=math.log, **TRAINED,
         says=says,
-        locus="section 4.3 of the paper [recall]; the card's small claim",
-        kind="ranking",
-        direction="below",
         paper_number="zero-shot FID 6.75 on COCO [text]; more experts, better FID [recall]",
         scaled="ten text-to-image networks of billions of parameters to four U-Nets of 36,769 on digits, 1,500 updates",
-        transfer="weak",
         estimand="log of (Frechet distance, 4 experts)/(1 network), mean over 4 seeds of n = 900, over 5 training seeds",
     )
 
@@ -112,13 +112,10 @@ def _lower(sentence: str, recipe: str, pick: Callable[..., float], says: str) ->
     return Claim(
         key=f"feng2023mode/{sentence}",
         says=says,
-        locus="section 4.3 of the paper [recall]; the card's small claim and its pitfall",
-        kind="ranking",
         evidence="S",
-        direction="below",
+        **TRAINED,
         paper_number="more experts, better FID on COCO [recall]",
         scaled="ten text-to-image networks of billions of parameters to four perceptrons of 21,952 on digits, 2,000 updates",
-        transfer="weak",
         estimand=f"log of (terms of the bound, 4 experts)/(1 network), in the quarter of the chain where it is {which}, "
         "mean over 5 training seeds of n = 30",
         jobs=lambda: [

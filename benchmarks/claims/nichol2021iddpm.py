@@ -41,14 +41,16 @@ def _evenness(evidence: Evidence) -> Interval:
     return paired_difference(linear, cosine, evidence.level, n=10)
 
 
+def bound(method: str, recipe: str, steps: int, seed: int) -> Job:
+    """The bound of 30 digits by the network of that training seed, at evenly kept knots, 17 grey levels."""
+    return job(kind="likelihood", method=method, target="digits", process="discrete-linear", n=30, shards=10,
+               model=trained(recipe, seed), options={"levels": 17, "steps": steps}, dtype="float32",
+               net_dtype="float32")  # fmt: skip
+
+
 def bounds(method: str, recipe: str, steps: int) -> list[Job]:
-    """The bound of 30 digits by a network of each of 5 training seeds, at evenly kept knots, 17 grey levels."""
-    return [
-        job(kind="likelihood", method=method, target="digits", process="discrete-linear", n=30, shards=10,
-            model=trained(recipe, seed), options={"levels": 17, "steps": steps}, dtype="float32",
-            net_dtype="float32")
-        for seed in NETS
-    ]  # fmt: skip
+    """The same by a network of each of 5 training seeds."""
+    return [bound(method, recipe, steps, seed) for seed in NETS]
 
 
 def learned(steps: int) -> list[Job]:
@@ -94,8 +96,8 @@ def _hybrid(steps: int, sentence: str, says: str) -> Claim:
 def _importance(sentence: str, other: str, says: str) -> Claim:
     return contrast_of_networks(
         f"nichol2021iddpm/{sentence}", "log_p",
-        lambda seed: [bounds("nichol2021iddpm.bound", "digits-bound-importance", 1000)[seed]],
-        lambda seed: [bounds("nichol2021iddpm.bound", other, 1000)[seed]], NETS,
+        lambda seed: [bound("nichol2021iddpm.bound", "digits-bound-importance", 1000, seed)],
+        lambda seed: [bound("nichol2021iddpm.bound", other, 1000, seed)], NETS,
         change=lambda log_p: -log_p / (64 * math.log(2)), metrics=(),
         says=says,
         locus="section 3.3 and tables 1 and 2 of the paper [recall]",

@@ -1,9 +1,9 @@
 """Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
-task        what a loss is made of, one of TASKS: labels | data | labelled | tokens | paths | restore | rewards
-data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for rewards that
 task        what a loss is made of, a key of TASKS: labels | data | labelled | tokens | paths | restore | rewards
-            a fresh picture of it
+data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for rewards that
+            of one with a reward, for restore that of an inverse problem, whose prior's atoms are trained on, each
+            beside a fresh picture of it
 parent      the recipe whose network of the same training seed is trained on; without it training begins anew
 objective   id in the catalogue, for data also one whose times follow its losses (core.fit.Adaptive);
 parametrisation  <paper>.<name> that turns the raw net into a Model
