@@ -7,6 +7,7 @@ all arithmetic is in float64. A number that cannot carry an interval raises Valu
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -50,6 +51,15 @@ class Interval:
             raise ValueError(f"interval: estimate {self.estimate} outside [{self.low}, {self.high}]")
         if not 0 < self.level < 1:
             raise ValueError(f"level: {self.level!r}, expected a number between 0 and 1")
+
+    @property
+    def counted(self) -> tuple[int, str]:
+        """How many independent units it rests on, and what they are, as `method` says: (5, "training seeds").
+
+        (n, "samples") where it is not over units: an interval narrows with more of these.
+        """
+        over = re.search(r"over \d+ ([a-z ]+)", self.method)
+        return (self.blocks, over[1]) if over and self.blocks else (self.n, "samples")
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,12 +152,14 @@ def median_interval(values: Values, level: float = LEVEL) -> Interval:
     return Interval(median, vector[k - 1].item(), vector[m - k].item(), m, level, f"order statistics {k} of {m}", m)
 
 
-def paired_difference(a: Values, b: Values, level: float = LEVEL, *, n: int | None = None) -> Interval:
-    """Mean of a - b, t; a[i] and b[i] share seeds, start states and reference."""
+def paired_difference(
+    a: Values, b: Values, level: float = LEVEL, *, n: int | None = None, over: str = "pairs"
+) -> Interval:
+    """Mean of a - b, t; a[i] and b[i] share seeds, start states and reference; over: what a pair is one of."""
     a, b = _vector(a, 2, "a"), _vector(b, 2, "b")
     if a.numel() != b.numel():
         raise ValueError(f"b: {b.numel()} values, expected {a.numel()}; pairs share their seeds")
-    return t_interval(a - b, level, n=n, over="pairs")
+    return t_interval(a - b, level, n=n, over=over)
 
 
 def shared_level(level: float, count: int) -> float:
@@ -162,7 +174,8 @@ def extreme_of(found: Sequence[Interval], pick: Callable[..., float], level: flo
     """
     ends = (pick(getattr(each, end) for each in found) for end in ("estimate", "low", "high"))
     first = found[0]
-    return Interval(*ends, first.n, level, f"{pick.__name__} of {len(found)} simultaneous intervals", first.blocks)
+    method = f"{pick.__name__} of {len(found)} simultaneous intervals, {first.method}"
+    return Interval(*ends, first.n, level, method, first.blocks)
 
 
 def paired_ratio(seconds: Values, anchor: Values, level: float = LEVEL) -> Interval:
@@ -248,7 +261,10 @@ def merged_in_shard_order(shards: Mapping[int, Moments]) -> Moments:
 
 
 class Verdict(NamedTuple):
-    """An outcome and, in one line, why; settles: the n that would settle an inconclusive one, if known."""
+    """An outcome and, in one line, why; settles: how many units would settle an inconclusive one, if known.
+
+    Units are what the interval's `counted` names: training seeds, pairs, shards, or samples where it has none of these.
+    """
 
     outcome: Outcome
     why: str
@@ -302,16 +318,22 @@ def verdict(
     why = f"{said} against {wanted}"
     if held or broken:
         return Verdict("reproduced" if held else "refuted here", why)
-    settles = samples_to_settle(estimand, direction, margin) if isinstance(estimand, Interval) else None
-    return Verdict("inconclusive", why + (f"; about n = {settles} would settle it" if settles else ""), settles)
+    settles = units_to_settle(estimand, direction, margin) if isinstance(estimand, Interval) else None
+    if settles:
+        had, units = estimand.counted
+        why += f"; about {settles} {units} would settle it, {had} were used"
+    return Verdict("inconclusive", why, settles)
 
 
-def samples_to_settle(interval: Interval, direction: Direction, margin: float) -> int | None:
-    """The n at which half-widths falling as 1/sqrt(n) clear the margin, if the estimate stays; None if it is on it."""
+def units_to_settle(interval: Interval, direction: Direction, margin: float) -> int | None:
+    """How many units (see `Interval.counted`) clear the margin, if the estimate stays; None if it is on the margin.
+
+    Half-widths fall as 1/sqrt(units); that the quantile of t falls as well is left out.
+    """
     at = abs(interval.estimate) if direction == "within" else interval.estimate
     gap = abs(at - margin)
     half = max(interval.high - interval.estimate, interval.estimate - interval.low)
-    return None if gap == 0 else math.ceil(interval.n * (half / gap) ** 2)
+    return None if gap == 0 else math.ceil(interval.counted[0] * (half / gap) ** 2)
 
 
 def tied_best(cells: Mapping[str, Interval | float | None], better: Better) -> dict[str, str]:

@@ -290,6 +290,17 @@ def test_a_child_starts_from_its_parent_of_the_same_seed(workshop):
     assert "child@2.safetensors was trained from first weights, expected from tiny@2; train it again" in odd.says
 
 
+def test_a_child_of_no_steps_is_its_parent_and_needs_one(workshop):
+    still = TINY.replace("steps = 12", "steps = 0")
+    (workshop / "recipes" / "child.toml").write_text('parent = "tiny"\n' + still)
+    (workshop / "recipes" / "orphan.toml").write_text(still)
+    checkpoints.train("tiny"), checkpoints.train("child")
+    parent, child = checkpoints.weights_of("tiny"), checkpoints.weights_of("child")
+    assert all(torch.equal(child[name], value) for name, value in parent.items())
+    with pytest.raises(recipes.BadRecipe, match=r"steps: 0 in \[fit\] of recipes/orphan.toml, expected at least 1"):
+        recipes.named("orphan")
+
+
 def test_the_walks_of_a_group_share_their_start_and_not_their_noise(monkeypatch):
     """What `rewards` gives the objective: exact states of the first time, a group from each, on the recipe's grid."""
     recipe, seen = recipes.named("ring-grpo-early"), {}

@@ -277,13 +277,21 @@ def test_a_memory_belongs_to_the_state(stop):
         list(fit.fit(again, counting(again), PLAN, seed=0, state=trained(small()).state()))
 
 
+def test_no_steps_keep_the_weights_and_report_once():
+    net = small()
+    before = {name: weight.detach().clone() for name, weight in net.named_parameters()}
+    (only,) = fit.fit(net, regression(net), fit.Plan(steps=0, batch=16, rate=1e-2), seed=3)
+    assert only.step == 0 and math.isnan(only.loss) and math.isnan(only.gradient)
+    assert same(before, only.ema()) and same(before, dict(net.named_parameters()))
+
+
 # a user's mistakes
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"steps": 0}, "steps: 0, expected >= 1"),
+        ({"steps": -1}, "steps: -1, expected >= 0"),
         ({"rate": -1.0}, "rate: -1.0, expected > 0"),
         ({"warmup": 41}, "warmup: 41, expected from 0 to steps"),
         ({"decay": "step"}, "decay: 'step', expected one of constant, linear, cosine, exponential"),

@@ -482,11 +482,26 @@ def test_contradictory_claims_are_refused(claim, says):
         statistics.verdict(interval(0, 1), claims_of_paper=1, **claim)
 
 
-def test_an_inconclusive_verdict_says_which_n_settles_it():
+def test_an_inconclusive_verdict_says_how_many_samples_or_seeds_settle_it():
     found = statistics.verdict(interval(-0.125, 0.375, n=900), kind="ranking", claims_of_paper=1)
-    assert found.settles == 3600 and "n = 3600" in found.why  # half-width 1/4 must fall to the estimate 1/8
+    # half-width 1/4 must fall to the estimate 1/8
+    assert found.settles == 80 and found.why.endswith("; about 80 shards would settle it, 20 were used")
     claim = dict(kind="invariance", direction="within", margin=0.125, claims_of_paper=1)
-    assert statistics.verdict(interval(-0.25, 0.25, n=900), **claim).settles == 3600
+    assert statistics.verdict(interval(-0.25, 0.25), **claim).settles == 80
+    without = interval(-0.125, 0.375, n=900, method="order statistics", blocks=0)
+    assert statistics.verdict(without, kind="ranking", claims_of_paper=1).settles == 3600
+
+
+def test_what_settles_is_counted_in_what_the_interval_is_over():
+    pairs = statistics.paired_difference([1.0, 2.0, 4.0], [0.0, 3.0, 2.0], n=4096, over="training seeds")
+    assert pairs.counted == (3, "training seeds")
+    settles = math.ceil(3 * ((pairs.high - pairs.estimate) / pairs.estimate) ** 2)
+    found = statistics.verdict(pairs, kind="ranking", claims_of_paper=1)
+    assert found.settles == settles
+    assert found.why.endswith(f"; about {settles} training seeds would settle it, 3 were used")
+    assert statistics.extreme_of([pairs], max, 0.95).counted == (3, "training seeds")
+    assert pairs.mapped(math.exp, "exp of log ratios").counted == (3, "training seeds")
+    assert statistics.t_interval([1.0, 2.0], over="shards, 8 to 12 steps").counted == (2, "shards")
 
 
 # best and tied

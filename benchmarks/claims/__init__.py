@@ -254,7 +254,8 @@ def contrast_of_networks(
             [fmean(change(evidence.number(job, metric)) for job in jobs(seed)) for seed in seeds]
             for jobs in (ours, theirs)
         )
-        return paired_difference(first, second, evidence.level, n=sum(job.n for job in ours(seeds[0])))
+        n = sum(job.n for job in ours(seeds[0]))
+        return paired_difference(first, second, evidence.level, n=n, over="training seeds")
 
     return Claim(
         key=key, jobs=lambda: [job for seed in seeds for jobs in (ours, theirs) for job in jobs(seed)],

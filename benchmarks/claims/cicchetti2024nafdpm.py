@@ -4,7 +4,7 @@ The exact first estimate is the posterior mean. That the residual's diffusion lo
 are about .1 dB apart, had been seen on one seed of these digits before the claims were frozen; margins are the card's.
 n = 600 where steps are compared was fixed once, after n = 60 had left ten steps open. The claim on gates was frozen
 before the networks without them were trained; five training seeds had left it open, [-.15, .53] dB, and it is judged on
-the ten after them alone.
+the ten after them alone. The claim on the solver's labels was frozen before any network had been asked with them.
 """
 
 from benchmarks.claims import Claim, contrast, contrast_of_networks, trained
@@ -103,17 +103,18 @@ CLAIMS = (
         estimand="RMS of the Laplacian of the error, with the residual minus without, 10 steps, mean over 10 seeds of n = 60, "
         "over 5 training seeds",
     ),
-    Claim(
-        key="cicchetti2024nafdpm/the-solver-s-labels-harm",
+    contrast_of_networks(
+        "cicchetti2024nafdpm/the-solver-s-labels-harm", "psnr",
+        lambda seed: restored("first_order", 10, model=trained("digits-restore-solver-labels", seed)),
+        lambda seed: restored("first_order", 10, model=trained("digits-restore", seed)), range(10),
         says="The code's fast solver tells its network times ten times too large, and restores worse for it.",
         locus="the card's pitfall [code]: labels 0..990 where training used 0..99",
         kind="ranking",
-        evidence="S",
         direction="below",
-        estimand="PSNR, dB, with the code's labels minus that with the trained ones",
-        missing="labels are an option of the parametrisation, which belongs to a checkpoint and not to a job; a test holds "
-        "that the option passes what the code passes; nearest: "
-        "cicchetti2024nafdpm/stopping-at-the-first-knot-costs-nothing",
+        transfer="weak",
+        scaled="documents of 256 pixels to 8x8 digits, 9.4 million parameters to 49,266; the same weights on either side",
+        estimand="PSNR, dB, with the code's labels minus that with the trained ones, 10 steps, mean over 10 seeds of n = 60, "
+        "over 10 training seeds",
     ),
     contrast_of_networks(
         "cicchetti2024nafdpm/gates-beat-activation-functions-at-equal-parameters", "psnr",

@@ -61,7 +61,7 @@ def _over_blocks(recipe: str, pick: Callable[..., float]) -> Callable[[Evidence]
                 [math.log(-evidence.number(terms(name, seed, block), "log_p")) for seed in NETS]
                 for name in (recipe, "digits-experts1")
             )
-            found.append(paired_difference(first, second, level, n=30))
+            found.append(paired_difference(first, second, level, n=30, over="training seeds"))
         return extreme_of(found, pick, evidence.level)
 
     return judge

@@ -69,7 +69,8 @@ def _learned_against_the_better(steps: int):
     def judge(evidence: Evidence) -> Interval:
         small, large = fixed(steps)
         better = [min(_bits(evidence, one), _bits(evidence, other)) for one, other in zip(small, large, strict=True)]
-        return paired_difference([_bits(evidence, each) for each in learned(steps)], better, evidence.level, n=30)
+        return paired_difference([_bits(evidence, each) for each in learned(steps)], better, evidence.level, n=30,
+                                 over="training seeds")  # fmt: skip
 
     return judge
 

@@ -4,7 +4,8 @@ task        what a loss is made of, a key of TASKS: labels | data | labelled | t
 data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for rewards that
             of one with a reward, for restore that of an inverse problem, whose prior's atoms are trained on, each
             beside a fresh picture of it
-parent      the recipe whose network of the same training seed is trained on; without it training begins anew
+parent      the recipe whose network of the same training seed is trained on; without it training begins anew. With
+            steps = 0 in [fit] the child is its parent, asked with other [options]
 objective   id in the catalogue, for data also one whose times follow its losses (core.fit.Adaptive);
 parametrisation  <paper>.<name> that turns the raw net into a Model
 process     by name, on `interval` = [t_min, t_max] if given; of tokens over so many `letters`
@@ -125,6 +126,8 @@ def named(name: str) -> Recipe:
     known = {f.name for f in fields(Recipe)} - {"name", "sha256"}
     if odd := sorted(set(content) - known) + sorted({"data", "net", "fit"} - set(content)):
         raise BadRecipe(f"{odd[0]}: unknown or missing in recipes/{name}.toml, expected of {', '.join(sorted(known))}")
+    if content["fit"].get("steps") == 0 and not content.get("parent"):
+        raise BadRecipe(f"steps: 0 in [fit] of recipes/{name}.toml, expected at least 1 where there is no parent")
     sha256 = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Recipe(name=name, sha256=sha256, **content)
 

@@ -43,8 +43,9 @@ class Diverged(FloatingPointError):
 class Plan:
     """How to train. Defaults are Adam's own (Kingma & Ba 2015) where it has one.
 
-    steps: updates in all; batch: samples per update; rate: step size after `warmup` updates of linear growth, then
-    multiplied by DECAYS[decay] down to `final`; clip: largest Euclidean norm of the whole gradient (inf: none);
+    steps: updates in all, 0 to keep the weights as they are; batch: samples per update; rate: step size after `warmup`
+    updates of linear growth, then multiplied by DECAYS[decay] down to `final`; clip: largest Euclidean norm of the
+    whole gradient (inf: none);
     ema: decay per update of the averaged weights, ramped as min(ema, (1 + k) / (10 + k)) after k updates.
     """
 
@@ -61,7 +62,7 @@ class Plan:
 
     def __post_init__(self):
         for name, held, wanted in (
-            ("steps", self.steps >= 1, ">= 1"),
+            ("steps", self.steps >= 0, ">= 0"),
             ("batch", self.batch >= 1, ">= 1"),
             ("rate", self.rate > 0, "> 0"),
             ("warmup", 0 <= self.warmup <= self.steps, "from 0 to steps"),
@@ -81,7 +82,8 @@ class Plan:
 
 
 class Progress(NamedTuple):
-    """Where a run stands. loss and gradient (norm before clipping) are means over the updates since the last report.
+    """Where a run stands. loss and gradient (norm before clipping) are means over the updates since the last report,
+    NaN in the one report of a run of no steps.
 
     state() copies all that a resumed run needs, ema() the averaged weights by name: both detached, on the net's device.
     """
@@ -151,6 +153,13 @@ def fit(
     sums = torch.zeros(2, dtype=torch.float64, device=device)
     net.train()
     since = start
+
+    def report(done: int, loss: float, norm: float) -> Progress:
+        return Progress(
+            done, loss, norm, plan.rate_at(max(0, done - 1)),
+            lambda: _state(done, weights, ema, first, second, losses), lambda: {k: v.clone() for k, v in ema.items()},
+        )  # fmt: skip
+
     for step in range(start, plan.steps):
         loss = REDUCTIONS[reduce](losses(source.at(step)))
         gradients = dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
@@ -169,11 +178,9 @@ def fit(
                 raise Diverged(f"loss: {mean_loss} by step {done}, expected finite; lower rate ({plan.rate:g}) or clip")
             sums.zero_()
             since = done
-            yield Progress(
-                done, mean_loss, mean_norm, plan.rate_at(step),
-                lambda at=done: _state(at, weights, ema, first, second, losses),
-                lambda: {k: v.clone() for k, v in ema.items()},
-            )  # fmt: skip
+            yield report(done, mean_loss, mean_norm)
+    if plan.steps == 0:
+        yield report(0, math.nan, math.nan)
 
 
 def _memory(
