@@ -256,16 +256,18 @@ def test_a_metric_that_fails_is_a_row_and_the_others_are_scored(tmp_path, monkey
     store = Store(tmp_path)
     question = plan_of("song2020ddim.ddim", shards=2, n=40, start="exact").cells[0].job
     record = run.answered(question, "cpu", store)
-    bad = metrics.Metric(
-        name="bad", title="", unit="", better="lower", ideal=0.0, needs=frozenset({"exact_samples"}),
-        score=lambda samples, context: {"bad": float("nan")},
-    )  # fmt: skip
-    monkeypatch.setitem(metrics.metrics(), "bad", bad)
+    for name, value in (("bad", float("nan")), ("huge", [4e56])):  # float32 ends at 3e38
+        made = metrics.Metric(
+            name=name, title="", unit="", better="lower", ideal=0.0, needs=frozenset({"exact_samples"}),
+            score=lambda samples, context, name=name, value=value: {name: value},
+        )  # fmt: skip
+        monkeypatch.setitem(metrics.metrics(), name, made)
     monkeypatch.setattr(score, "_metric_parts", lambda name: "0" * 64)
-    written = score.Scorer(store, "cpu").score(question, record, None, ["bad", "flow_error", "sliced_w1"])
+    written = score.Scorer(store, "cpu").score(question, record, None, ["bad", "huge", "flow_error", "sliced_w1"])
     found = {each.score.metric: each for each in written}
     assert found["flow_error"].status == "ok"
     assert (found["bad"].status, found["sliced_w1"].status) == ("nonfinite", "failed")
+    assert (found["huge"].status, found["huge"].values) == ("ok", {"huge": [4e56]})
     assert "20 shards" in found["sliced_w1"].reason
 
 
