@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,10 +17,11 @@ from benchmarks.digests import digest, merged, module_digest, sources_digest
 from benchmarks.jobs import Job, UsageError
 from benchmarks.metrics import Context, Metric
 from benchmarks.records import Record, Score, Store, score_id
-from benchmarks.run import NonFinite, reason_of, record_of
+from benchmarks.run import NonFinite, reason_of, record_of, sampled
 from reference_impls.targets.labelled import class_log_prob
 
 TABLE_CELLS = 2**20  # largest table of all token sequences that is formed
+FULL_STEPS = 50  # of the run that a shortened one is compared with, as papers on acceleration have it
 SCORING = ("score", "flow_reference", "problems")  # modules that decide what a metric is given
 NO_SAMPLES = "none"  # what a floor is a score of: the reference itself
 
@@ -56,6 +57,7 @@ def _traits_of_samples(job: Job, target: Any) -> set[str]:
     if "condition" not in card.needs:
         found.discard("labels")
         found |= {"exact_flow"} if job.start == "exact" and not card.stochastic else set()
+        found |= {"full_run"} if "exact_flow" in found and job.grid != "own" else set()
     return found
 
 
@@ -122,6 +124,19 @@ def reference_for(job: Job) -> Job:
     return flow_reference.reference_job(job)
 
 
+def full_run(job: Job) -> Job:
+    """The whole run that a shortened one is compared with: FULL_STEPS steps on its grid, with nothing left out.
+
+    Of a method whose evaluations are known only afterwards it is what its card reduces to first, that is without its
+    skips; of any other the method itself.
+    """
+    card = problems.method_of("sample", job.method)
+    method, options = job.method, job.options
+    if card.nfe is None and card.reduces:
+        method, options = card.reduces[0].to, dict(card.reduces[0].to_options)
+    return Job(**job.asked | {"method": method, "options": options, "steps": FULL_STEPS})
+
+
 @cache
 def _metric_parts(name: str) -> str:
     return sources_digest(metrics.named(name).score.__module__)
@@ -140,6 +155,8 @@ def made_of(metric: Metric, job: Job, reference: Record | None) -> dict[str, str
     if "features" in metric.needs or ("labels" in metric.needs and law in data.NAMED):
         weights = checkpoints.digest(extractor_for(law))
         parts["features"] = merged({"weights": weights, "net": sources_digest("reference_impls.nets.classifier")})
+    if "full_run" in metric.needs:
+        parts["full run"] = merged(provenance.method_parts(full_run(job)))
     if "exact_flow" in metric.needs and reference is not None:
         parts["reference"] = reference.samples_digest
     return parts
@@ -178,6 +195,7 @@ class Scorer:
         self.store, self.device = store, device
         self._contexts: dict[str, Context] = {}
         self._flows: dict[str, dict[str, Any]] = {}
+        self._full: tuple[str, list[Tensor]] = "", []  # of the last job that asked, and its ends
         self._classes: Callable[[Tensor], Tensor] | None = None  # of the data set's pinned classifier
 
     def score(self, job: Job, record: Record | None, reference: Record | None, names: Sequence[str]) -> list[Record]:
@@ -208,6 +226,7 @@ class Scorer:
             raise ValueError("samples: only their moments were kept, expected the states; ask for a smaller n")
         sizes = [len(rows) for rows in job.rows()]
         parts: dict[str, Any] = self._flow(job, reference) | self._groups(job) | self._asked(job)
+        parts["full"] = partial(self._whole, job)
         if "log_weight" in tensors:
             parts["log_weight"] = list(tensors["log_weight"].split(sizes))
         return replace(self._shared(job), **parts), list(tensors["x"].split(sizes)) if record else []
@@ -249,6 +268,14 @@ class Scorer:
         sizes, found = [len(rows) for rows in job.rows()], self.store.tensors(reference)
         ends = {"ends": list(found["x"].split(sizes)), "coarse_ends": list(found["coarse"].split(sizes))}
         return {**self._flows[key], **ends}
+
+    def _whole(self, job: Job) -> list[Tensor]:
+        """End states of the whole run; the last one is kept, since jobs that share it are scored in turn."""
+        full = full_run(job)
+        if self._full[0] != full.id:
+            _, made = sampled(full, torch.device(self.device))
+            self._full = full.id, list(made["x"].split([len(rows) for rows in full.rows()]))
+        return self._full[1]
 
     def _classifier(self, law: Any) -> Callable[[Tensor], Tensor]:
         """[b,*D] -> int64 [b]: the pinned classifier's choice where the law has one, else the likeliest class."""

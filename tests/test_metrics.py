@@ -1049,6 +1049,31 @@ def test_one_measurement_is_scored_in_blocks_of_its_samples():
     assert spread.low < exact.mean().sqrt().item() < spread.high
 
 
+def test_exact_posterior_samples_are_at_no_energy_distance():
+    """Fresh exact samples have mean 0 (the estimate is unbiased), the posterior's mean and N(0, I) have not."""
+    for case, fewest in (("inpainting", 45), ("plane", 10)):
+        context = dataclasses.replace(CASES[case].context, level=1 - FALSE_ALARM)
+        floor = metrics.named("posterior_energy").floor(context)["posterior_energy"]
+        assert floor.low < 0 < floor.high and floor.blocks == fewest
+        group = torch.cat(list(context.group))
+        means = context.problem.posterior_mean[group]
+        flat_samples = inverse.score_posterior_energy(shards(means), context)["posterior_energy"]
+        noise = inverse.score_posterior_energy(shards(normals(3, *means.shape)), context)["posterior_energy"]
+        assert 0 < flat_samples.at(0.95).low <= flat_samples.at(0.95).high < noise.at(0.95).low
+
+
+def test_posterior_energy_of_points_has_its_closed_form():
+    """Samples at one place c from a posterior Y: 2 E|c - Y| - E|Y - Y'|, by the same exact draws."""
+    context = CASES["plane"].context
+    group = torch.cat(list(context.group))
+    exact = inverse.drawn(group.repeat(inverse.EXACT), context, 1).flatten(1)
+    at = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    gaps = (exact[:, None] - exact).square().sum(2).sqrt()
+    expected = 2 * (exact - at).norm(dim=1).mean() - gaps.sum() / (len(exact) * (len(exact) - 1))
+    found = inverse.score_posterior_energy(shards(at.expand(len(group), 2)), context)["posterior_energy"]
+    assert found.estimate == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_a_kept_memo_does_not_answer_for_other_measurements():
     made = CASES["inpainting"]
     for group in (torch.arange(900) % 45, torch.arange(900) % 90):

@@ -377,3 +377,40 @@ def test_the_rest_is_scored_against_the_law_that_each_guide_leaves(monkeypatch, 
         assert scored.status == "ok", scored.reason
         found.append(scored.values["rest_energy"])
     assert abs(found[0].estimate) < 0.1 and found[1].low > 0.2
+
+
+def test_a_shortened_run_is_compared_with_the_whole_one(tmp_path):
+    """Nothing skipped in 50 steps is the whole run; fewer steps are as far from it as two runs side by side are."""
+    common = dict(kind="sample", target="gmm-64", process="discrete-linear[0.001,1]", grid="t", n=12, shards=2,
+                  seed=4, start="exact")  # fmt: skip
+    base = dict(method="lu2022dpmsolverpp.2m", options={"lower_order_final": False})
+    asked = {
+        "plain": job(steps=50, **base, **common), "fewer": job(steps=20, **base, **common),
+        "no skips": job(steps=50, method="jiang2025sada.sada", options={"last": 0, "weights": "ab3"}, **common),
+        "skips": job(steps=50, method="jiang2025sada.sada", options={"weights": "paper", "lag_terms": 0}, **common),
+    }  # fmt: skip
+    store, found, ends = Store(tmp_path), {}, {}
+    scorer = score.Scorer(store, "cpu")
+    for name, question in asked.items():
+        record = run.answered(question, "cpu", store)
+        (scored,) = scorer.score(question, record, None, ["full_run_error"])
+        assert scored.status == "ok" and score.is_current(scored), scored.reason
+        found[name], ends[name] = scored.values, store.tensors(record)["x"]
+    assert found["plain"]["full_run_error"] == 0 and found["no skips"]["full_run_error"] < 1e-15
+    for name in ("fewer", "skips"):
+        gap = (ends[name] - ends["plain"]).square().flatten(1).mean(1)
+        assert found[name]["full_run_error"] == pytest.approx(gap.mean().sqrt().item(), abs=0)
+        assert found[name]["full_run_error_median"] == pytest.approx(gap.quantile(0.5).sqrt().item(), rel=1e-2)
+    euler = score.full_run(job(steps=50, method="jiang2025sada.flow", **common))
+    assert (euler.method, euler.options, euler.steps) == ("lipman2022fm.euler", {}, 50)
+
+
+def test_only_runs_from_shared_starts_on_a_named_grid_have_a_whole_run():
+    common = dict(kind="sample", target="gmm-64", process="vp-linear", steps=10, n=12)
+
+    def of(method, grid, start):
+        return "full_run" in score.traits_of(job(method=method, grid=grid, start=start, **common))
+
+    assert of("lu2022dpmsolverpp.2m", "lam", "exact")
+    assert not of("lu2022dpmsolverpp.2m", "own", "exact") and not of("lu2022dpmsolverpp.2m", "lam", "card")
+    assert not of("ho2020ddpm.ancestral", "lam", "exact")  # its noise is another in every run

@@ -28,6 +28,7 @@ Shards = Sequence[Tensor]
 
 TRAITS = {  # what a job can say of itself; a metric's `needs` come from here
     "exact_flow": "context.ends holds the end states of the exact flow from the job's own start states",
+    "full_run": "context.full() gives the end states of the whole run from the job's own start states",
     "atoms": "the target is an empirical distribution, on which the flow picks an atom",
     "exact_samples": "context.target.sample draws from the law that the samples should have",
     "features": "context.features, context.reference and context.train are there",
@@ -66,6 +67,7 @@ class Context:
     start: Shards | None = None  # start states; a floor takes its shard sizes from them
     ends: Shards | None = None  # end states of the exact flow
     coarse_ends: Shards | None = None  # the same with half the reference's steps: the reference's own error
+    full: Callable[[], Shards] | None = None  # end states of the whole run, which is made when asked for
     reference: Tensor | None = None  # held-out data [m,*D]
     train: Tensor | None = None  # training data [m,*D]
     features: Callable[[Tensor], Tensor] | None = None  # [b,*D] -> [b,d], d <= 64

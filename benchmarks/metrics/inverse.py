@@ -9,8 +9,9 @@ data_fit         root mean square of (y - A x)/noise_std. If y comes from the pr
 posterior_error  RMS over coordinates of (mean of a measurement's samples - exact posterior mean): above 0 for exact
                  samples too, as n is the number of samples in one mean: the floor has the same.
 diversity        RMS over coordinates of the standard deviation among the samples of one measurement.
-The floor is exact posterior samples in the same layout; only posterior_error ranks by nature, the others are read
-against the floor.
+posterior_energy energy distance (energy.py, unbiased) of a measurement's samples and as many times EXACT exact ones.
+The floor is exact posterior samples in the same layout; posterior_error and posterior_energy rank by nature, the others
+are read against the floor.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.metrics import ADDRESS, Context, Metric, Scores, Shards, blocks_of, flat
+from benchmarks.metrics.energy import energy
 from benchmarks.statistics import Interval, t_interval
 from reference_impls.core.draws import Philox
 
 PEAK = 2.0  # of images in [-1, 1]
 BLOCKS = 10
+EXACT = 4  # exact posterior samples for each one that they are compared with
 
 
 def over_samples(values: Tensor, samples: Shards, context: Context) -> Interval:
@@ -88,19 +91,30 @@ def score_diversity(samples: Shards, context: Context) -> Scores:
     return {"diversity": over_sets(lambda rows, g: rows.var(0).mean().sqrt().item(), samples, context)}
 
 
+def score_posterior_energy(samples: Shards, context: Context) -> Scores:
+    group = torch.cat(list(context.group)).cpu()
+    every = group.sort().values.repeat(EXACT)  # whatever the order of the samples
+    exact = flat(context.once(("posterior samples", tuple(every.tolist())), lambda: drawn(every, context, 1)))
+
+    def distance(rows: Tensor, g: int) -> float:
+        return energy(rows, exact[every == g])
+
+    return {"posterior_energy": over_sets(distance, samples, context)}
+
+
+def drawn(group: Tensor, context: Context, copy: int) -> Tensor:
+    """Exact posterior samples, one for each entry of group [n]: float64 [n,*D]. copy: draws of another make others."""
+    like = torch.empty(len(group), *context.problem.shape, dtype=torch.float64)
+    draws = Philox(context.seed, len(group)).at(ADDRESS + copy)
+    one = context.problem.measurement.y.shape[0] == 1
+    posterior = context.problem.posterior if one else context.problem.rows(group).posterior
+    return posterior.sample(draws, like)
+
+
 def exact_shards(context: Context) -> list[Tensor]:
     """Exact posterior samples in the job's layout."""
-
     group = torch.cat(list(context.group)).cpu()
-
-    def make() -> Tensor:
-        like = torch.empty(len(group), *context.problem.shape, dtype=torch.float64)
-        draws = Philox(context.seed, len(group)).at(ADDRESS)
-        one = context.problem.measurement.y.shape[0] == 1
-        posterior = context.problem.posterior if one else context.problem.rows(group).posterior
-        return posterior.sample(draws, like)
-
-    samples = context.once(("posterior samples", tuple(group.tolist())), make)
+    samples = context.once(("posterior samples", tuple(group.tolist())), lambda: drawn(group, context, 0))
     return list(samples.split([len(shard) for shard in context.group]))
 
 
@@ -118,4 +132,5 @@ METRICS = (
     _metric("data_fit", "Residual in units of the noise", "RMS", "ideal", score_data_fit),
     _metric("posterior_error", "Error of the posterior mean", "RMS", "lower", score_posterior_error),
     _metric("diversity", "Spread of the posterior samples", "RMS", "ideal", score_diversity),
+    _metric("posterior_energy", "Energy distance to the posterior", "state", "lower", score_posterior_energy),
 )
