@@ -340,6 +340,47 @@ def test_first_three_steps_and_the_ranges_scale():
         assert [i for i in range(lag, end) if not may[i]] == [i for i in range(lag, end) if i % 4 == 0]
 
 
+def test_few_steps_wait_for_three_velocities_and_unscaled_indices_are_the_codes():
+    """8 steps scale lag_first to 3, whose multiple below is 0: the first forced skip still comes after three f."""
+    for steps in (7, 8, 9):
+        may = sada.schedule(steps, 10, 47, 4, 4, 24)
+        assert (may[:3] == 0).all() and may[4:].nonzero().shape[0] > 0
+    for steps, first in ((25, 10), (15, 10), (60, 10)):
+        may = sada.schedule(steps, 10, 47, 4, 4, 24, scaled=False)
+        assert may.nonzero()[0].item() == first and (may[47:] == 0).all() and (may[first:24] == sada.TESTED).all()
+    model, x = targets.exact(GMM, CHAIN), normals(3, 1, 8, 8)
+    grid = torch.linspace(1.0, 0.001, 26, dtype=torch.float64)
+    scaled, given = (
+        sada.sample(model, x, grid, process=CHAIN, draws=Silence(), scaled=scaled) for scaled in (True, False)
+    )
+    assert scaled.nfe < given.nfe < 25
+    assert torch.equal(
+        sada.sample(model, x, KNOTS, process=CHAIN, draws=Silence(), scaled=False).x,
+        sada.sample(model, x, KNOTS, process=CHAIN, draws=Silence()).x,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"first": -5}, "first: -5, expected an integer >= 0"),
+        ({"first": 10.5}, "first: 10.5, expected an integer >= 0"),
+        ({"last": 400}, "last: 400, expected at most 50"),
+        ({"most": -1}, "most: -1, expected an integer >= 0"),
+        ({"most": math.nan}, "most: nan, expected an integer >= 0"),
+        ({"lag_terms": 2.5}, "lag_terms: 2.5, expected an integer >= 0"),
+        ({"even": 100}, "even: 100, expected 0"),
+    ],
+)
+def test_odd_indices_are_named_before_any_call(change, says):
+    def never(x, t):
+        raise AssertionError("called")
+
+    for sample, path in ((sada.sample, CHAIN), (sada.sample_flow, CONDOT)):
+        with pytest.raises(ValueError, match=says):
+            sample(Predictor("mean", never), normals(1, 1, 8, 8), KNOTS, process=path, draws=Silence(), **change)
+
+
 def test_even_skips_are_spread_over_the_window():
     """The uniform skipping that the test is compared with: so many calls, whatever C says, at even distances."""
     for even in (1, 5, 12, 37):
@@ -448,7 +489,7 @@ def test_when_the_cache_is_refreshed():
         ({"order": 3}, "order: 'code', 3"),
         ({"lag_first": 22}, "multiple of lag_every"),
         ({"lag_every": 1}, "every >= 2"),
-        ({"lag_terms": -1}, "terms >= 0"),
+        ({"lag_terms": -1}, "lag_terms: -1, expected an integer >= 0"),
         ({"network": "x0"}, "network: 'x0', expected one of noise, v"),
         ({"even": 38}, r"even: 38, expected 0 \(the test\) to 37 skips in steps 10 to 46"),
         ({"even": -1}, "even: -1"),

@@ -219,6 +219,15 @@ def test_memory_is_the_raw_direction_of_the_step_before():
     torch.testing.assert_close(found, x2, rtol=1e-13, atol=1e-13)
 
 
+def test_freeze_is_the_codes_comparison_on_every_index():
+    """timestep < 1000 - 1000 freeze, in this order: 1000 (1 - .7) rounds to above 300 and would turn index 300."""
+    grid = torch.arange(1000, -1, -1, dtype=torch.float64) / 1000
+    for hundredths in range(101):
+        freeze = hundredths / 100
+        found = lml.ddim_plan(grid, CHAIN, freeze=freeze).turns.tolist()
+        assert found == [float(index < 1000 - 1000 * freeze) for index in range(999, -1, -1)]
+
+
 def test_freeze_covers_the_noisy_share_of_the_chain():
     """Index < 1000 (1 - freeze), the index being 1000 t - 1; frozen steps still fill the memory."""
     grid = torch.tensor([0.8, 0.602, 0.601, 0.6, 0.3], dtype=torch.float64)

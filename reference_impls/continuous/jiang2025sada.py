@@ -3,7 +3,8 @@
 Jiang, Wang, Ye, Shao, Sun, Zhang, Chen, Zhang, Chen, Li, "SADA: Stability-guided Adaptive Diffusion Acceleration",
 ICML 2025, arXiv:2507.17135. Official code: Ting-Justin-Jiang/sada-icml (MIT).
 Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at t = i/1000 (the code's index i is our
-            t = (i+1)/1000); the flow form on condot. Any path with alpha_t > 0 works; flow anywhere.
+            t = (i+1)/1000), which the cards take as vp-linear, its limit; the flow form on condot. Any path with
+            alpha_t > 0 works; flow anywhere.
 Loss        none: training free.
 Step        x_s by DPM-Solver++(2M) from the data prediction m, order 1 in the last step below 15 steps or to sigma = 0:
             x_s = (sigma_s/sigma_t) x - alpha_s expm1(-h) (m + (m - m_1) h/(2 h_1)); e = (x - alpha_t D)/sigma_t.
@@ -30,11 +31,13 @@ Differs     Paper and code extrapolate differently: both sets of weights sum to 
             mean over the batch, so that a sample depends on its neighbours: here per sample, batch_global = True as
             coded. In a flow step that was skipped C = 0 in exact arithmetic, and the code lets rounding decide: here it
             is 0, so "skip". Its flow form extrapolates linearly with Lagrange, too. The paper's test is C < 0 with its
-            own xhat. first, last, lag_first are the README's for 50 steps, scaled to the grid's steps, at least 3
-            (three f are needed). The code stops where lag_terms predictions are not yet there: here the polynomial
+            own xhat. first, last, lag_first are the README's for 50 steps; the code counts its steps by them whatever
+            their number (scaled = False), here they scale with it, first and lag_first to at least 3 (three f are
+            needed). The code stops where lag_terms predictions are not yet there: here the polynomial
             takes those there are. Its Euler form is order = 1, with the polynomial through m/alpha (over_alpha); with a
             network of v its skipped steps take x_s for xhat (not offered). The README's SD-2 is a network of v
-            (`official_v`). Its tokens assume one sample a batch: here, too, all rows share the mask.
+            (`official_v`). Its tokens assume one sample a batch: here, too, all rows share the mask; no network here is
+            made of such blocks.
 """
 
 from __future__ import annotations
@@ -108,17 +111,30 @@ class FlowMemory(NamedTuple):
     streak: Tensor
 
 
+def counted(**named: int) -> None:
+    """ValueError for what is no integer >= 0, with its name."""
+    for name, value in named.items():
+        if not isinstance(value, int) or value < 0:
+            raise ValueError(f"{name}: {value!r}, expected an integer >= 0")
+
+
 def schedule(
-    steps: int, first: int, last: int, lag_terms: int, lag_every: int, lag_first: int, even: int = 0
-) -> Tensor:
-    """may_skip of every step; the indices are for 50 steps and scale with `steps`, even is a number of skips."""
-    if lag_terms < 0 or lag_every < 2 or lag_first % lag_every:
+    steps: int, first: int, last: int, lag_terms: int, lag_every: int, lag_first: int, even: int = 0,
+    scaled: bool = True,
+) -> Tensor:  # fmt: skip
+    """may_skip of every step. The indices are for 50 steps and scale with `steps`, or are not `scaled` and taken as
+    they are; even is a number of skips."""
+    counted(first=first, last=last, lag_terms=lag_terms, lag_every=lag_every, lag_first=lag_first, even=even)
+    if lag_every < 2 or lag_first % lag_every:
         raise ValueError(
-            f"lag_terms, lag_every, lag_first: {lag_terms}, {lag_every}, {lag_first}, expected terms >= 0, every >= 2 "
-            "and lag_first a multiple of lag_every"
+            f"lag_every, lag_first: {lag_every}, {lag_first}, expected every >= 2 and lag_first a multiple of lag_every"
         )
-    begin, end, lag = max(3, first * steps // PUBLISHED), last * steps // PUBLISHED, lag_first * steps // PUBLISHED
-    lag = lag // lag_every * lag_every if lag_terms else steps
+    if scaled and last > PUBLISHED:
+        raise ValueError(f"last: {last}, expected at most {PUBLISHED}, the steps from which it is scaled, or scaled=False")
+    of = PUBLISHED if scaled else steps
+    begin, end, lag = max(3, first * steps // of), min(steps, last * steps // of), lag_first * steps // of
+    three = -(-3 // lag_every) * lag_every  # the first multiple from which there are three f
+    lag = max(three, lag // lag_every * lag_every) if lag_terms else steps
     window = max(0, end - begin)
     if not 0 <= even <= window:
         raise ValueError(f"even: {even!r}, expected 0 (the test) to {window} skips in steps {begin} to {end - 1}")
@@ -265,11 +281,12 @@ def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, weights: str = "code", order: int = 2,
     first: int = 10, last: int = 47, most: int = 4, lag_terms: int = 4, lag_every: int = 4, lag_first: int = 24,
     batch_global: bool = False, lower_order_final: bool = True, network: str = "noise", over_alpha: bool = False,
-    even: int = 0,
+    even: int = 0, scaled: bool = True,
 ) -> Run:  # fmt: skip
     """SADA over DPM-Solver++ from grid[0] to grid[-1]. x [B,*D]. Defaults: sd_demo.py (acc_range, max_interval, ..) and
     "code" weights; lag_terms = 0 is without Lagrange. Raises ValueError, and BadGrid for a start where alpha = 0."""
-    may_skip = schedule(grids.checked(grid).shape[0] - 1, first, last, lag_terms, lag_every, lag_first, even)
+    counted(most=most)
+    may_skip = schedule(grids.checked(grid).shape[0] - 1, first, last, lag_terms, lag_every, lag_first, even, scaled)
     rows = plan(
         grid, process, may_skip, weights=weights, order=order, lower_order_final=lower_order_final, lag_terms=lag_terms,
         lag_every=lag_every, network=network, over_alpha=over_alpha,
@@ -280,12 +297,13 @@ def sample(
 def sample_flow(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, first: int = 10, last: int = 47,
     most: int = 4, lag_terms: int = 3, lag_every: int = 4, lag_first: int = 20, batch_global: bool = False,
-    even: int = 0,
+    even: int = 0, scaled: bool = True,
 ) -> Run:  # fmt: skip
     """SADA over Euler's method on the velocity. x [B,*D]. Defaults: flux_demo.py; lag_terms > 0 only sets which steps
     are skipped from lag_first on."""
     t, s = grids.checked(grid)[:-1], grid[1:]
-    may_skip = schedule(t.shape[0], first, last, lag_terms, lag_every, lag_first, even)
+    counted(most=most)
+    may_skip = schedule(t.shape[0], first, last, lag_terms, lag_every, lag_first, even, scaled)
     alpha_rate, sigma_rate = process.rates(t)
     growth = sigma_rate / process.sigma(t)
     rows = FlowPlan(t, s - t, growth, alpha_rate - growth * process.alpha(t), may_skip)

@@ -25,15 +25,15 @@ Exact when  point mass and a grid even in log rho, with final = "plain" (there b
             on the scaled grid scales the result for "plain"; "code" is not consistent. Moving the data does not move
             the result: raw predictions are projected.
 Differs     The paper claims second order: neither form has it, and the code's last step has no order at all, as it
-            multiplies a constant prediction by (1 - sqrt(sigma_s sigma_p)) + (1-c)(1-g)/2, on 80 -> .002 between 1.07
-            (5 steps) and 1.03 (30). The paper's summary gives eta = sigmoid(|eta*|), zeta = sigmoid(-(|zeta*| - mu)):
-            weights = "paper"; the code halves eta and takes the minus sign for N > 20 only: weights = "code". With that
-            sign 1/zeta = 1 + exp(k z), and z reaches 2/q where d1 almost vanishes: in one dimension, and in the code
-            too, single samples are then thrown off by 1e5 to 1e25 or to nan; in 64 dimensions none was. The code
-            divides 0 by 0 where predictions vanish or agree: here the quotient is 0. It refuses one step at order 2:
-            here that is E. Its clamp of ri to [r/4, 3r/2] never acts, as the sigmoid of |r1|/4 lies in [1/2, 1): left
-            out. Its driver takes one step off when denoise_to_zero is set; here the grid says how many. A grid may end
-            at sigma = 0 under "code" and "plain" alone: "full" would evaluate there.
+            multiplies a constant prediction by (1 - sqrt(sigma_s sigma_p)) + (1-c)(1-g)/2, on 80 -> .002 by 1.0705
+            with 5 steps, at most 1.0928 (10), and 1.0280 with 20. The paper's summary gives eta = sigmoid(|eta*|), zeta
+            = sigmoid(-(|zeta*| - mu)): weights = "paper"; the code halves eta and takes the minus sign for N > 20 only:
+            weights = "code". With that sign 1/zeta = 1 + exp(k z), and z reaches 2/q where d1 almost vanishes: in one
+            dimension, and in the code too, single samples are then thrown off by 1e5 to 1e25 or to nan; in 64
+            dimensions none was. The code divides 0 by 0 where predictions vanish or agree: here the quotient is 0. It
+            refuses one step at order 2: here that is E. Its clamp of ri to [r/4, 3r/2] never acts, as the sigmoid of
+            |r1|/4 lies in [1/2, 1): left out. Its driver takes one step off when denoise_to_zero is set; here the grid
+            says how many. A grid may end at sigma = 0 under "code" and "plain" alone: "full" would evaluate there.
 """
 
 from __future__ import annotations

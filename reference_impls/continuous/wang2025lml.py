@@ -82,10 +82,10 @@ def ddim_plan(grid: Tensor, process: Process, *, freeze: float = 0.0) -> Plan:
         raise ValueError(f"freeze: {freeze!r}, expected a share in [0, 1]; 0 turns every step")
     t, s = grids.checked(grid)[:-1], grid[1:]
     sigma = process.sigma(t)
-    index = TRAINED * t / process.t_max - 1
+    index = TRAINED * t / process.t_max - 1  # of the chain, a whole number up to rounding
     return _plan(
         t, of_x=1 / sigma, of_mean=-process.alpha(t) / sigma, now=torch.ones_like(t), pull=process.alpha(s),
-        scale=process.sigma(s), turns=(index < TRAINED * (1 - freeze)).double(),
+        scale=process.sigma(s), turns=(index < TRAINED - TRAINED * freeze - 1e-6).double(),
     )  # fmt: skip
 
 
