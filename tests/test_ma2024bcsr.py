@@ -174,14 +174,14 @@ DIGITS = targets.named("digits-superresolution")
 CHAIN = processes.named("discrete-cosine")
 
 
-def restored(rows, *, seed=1, reference=None, x=None, grid=None, **options):
+def restored(rows, *, seed=1, reference=None, x=None, grid=None, model=None, **options):
     """`chosen` of the card on some of the measured digits."""
-    condition = DIGITS.rows(rows).measurement.picture
+    condition = options.pop("condition") if "condition" in options else DIGITS.rows(rows).measurement.picture
     x = Philox(seed, len(rows)).normal("start", torch.empty(len(rows), 1, 8, 8, **F64)) if x is None else x
     grid = paper.spread_subsequence(4, CHAIN) if grid is None else grid
     options = dict(candidates=3, references=5) | options
     return paper.sample_chosen(
-        conditional(DIGITS, CHAIN), x, grid, process=CHAIN, draws=Philox(seed, len(rows)), condition=condition,
+        model or conditional(DIGITS, CHAIN), x, grid, process=CHAIN, draws=Philox(seed, len(rows)), condition=condition,
         reference=reference or DIGITS.reference, **options,
     )  # fmt: skip
 
@@ -255,6 +255,45 @@ def test_the_grid_divides_the_chain():
     assert torch.equal(paper.spread_subsequence(1000, CHAIN), torch.arange(1000, -1, -1).double() / 1000)
 
 
+BAD = float("nan")
+
+
+@pytest.mark.parametrize("value", [BAD, math.inf, -math.inf])
+def test_a_noise_from_which_the_network_blows_up_is_not_chosen(value):
+    """Its score shows it and is passed over; the others keep their order. If all blow up, that is said."""
+    pool = paper.noises(8, torch.empty(1, 4, **F64), CHAIN, 0)
+    reference = Pairs(*(torch.zeros(3, 4, **F64) for _ in range(2)))
+    largest = int(pool[:, 0].argmax())
+
+    def run(bound):
+        def predict(x, t, condition):
+            return torch.where((x[:, :1] > bound) & (t > 0.99), value, 0.5 * x)
+
+        return paper.sample_chosen(
+            Conditional("mean", predict), torch.empty(3, 4, **F64), paper.spread_subsequence(4, CHAIN), process=CHAIN,
+            draws=Philox(0, 3), condition=reference.condition, reference=reference, candidates=8,
+        )  # fmt: skip
+
+    whole, found = run(math.inf).memory, run(pool[:, 0].max().item() - 1e-9)
+    others = [k for k in range(8) if k != largest]
+    assert not found.memory.scores[largest].isfinite() and found.x.isfinite().all()
+    assert torch.equal(found.memory.scores[others], whole.scores[others])
+    assert found.memory.index == min(others, key=lambda k: whole.scores[k].item())
+    with pytest.raises(ValueError, match="distance: not finite from any of 8 noises"):
+        run(-math.inf)
+
+
+def test_a_measure_that_fails_on_a_noise_does_not_choose_it():
+    """Distances that are NaN for noise 2 of 4, one for the others: the first of equal ones is chosen."""
+    calls = []
+
+    def distance(x, z):
+        calls.append(len(x))
+        return torch.where(torch.arange(len(x)) // 5 == 0, BAD, 1.0) if len(x) == 20 else torch.ones(len(x))
+
+    assert restored([0], candidates=4, distance=distance).memory.index == 1 and calls == [2, 20]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -264,11 +303,36 @@ def test_the_grid_divides_the_chain():
         ({"distance": "lpips"}, "distance: 'lpips' is not known; expected one of mse, mae"),
         ({"reference": Pairs(torch.empty(0, 1, 8, 8), torch.empty(0, 1, 4, 4)), "references": 0}, "references: 0 of 0"),
         ({"grid": torch.tensor([0.2, 0.5], **F64)}, "grid: not strictly decreasing"),
+        ({"candidates": 2.5}, "candidates: 2.5, expected at least 1"),
+        ({"references": 2.5}, "references: 2.5 of 100 pairs"),
+        ({"reference": (torch.zeros(5, 1, 8, 8), None)}, r"reference: tuple, expected Pairs\(x0, condition\)"),
+        ({"reference": Pairs(torch.zeros(5, 1, 8, 8), None)}, "reference: Pairs, expected Pairs"),
+        ({"reference": Pairs(torch.zeros(5, 1, 8, 8), torch.zeros(4, 1, 4, 4))}, r"8\] and condition \[4, 1"),
+        ({"reference": Pairs(torch.zeros(5, 64), torch.zeros(5, 1, 4, 4))}, r"x0 \[5, 64\].* like x, \[1, 8, 8\]"),
+        ({"reference": Pairs(torch.zeros(5, 1, 8, 8), torch.zeros(5, 16))}, r"the condition, \[1, 4, 4\]"),
+        ({"condition": DIGITS.rows([0, 1]).measurement.picture}, r"condition: \(2, 1, 4, 4\), expected a tensor of 1"),
+        ({"condition": None}, "condition: NoneType, expected a tensor of 1 rows"),
+        ({"distance": None}, "distance: None is not known; expected one of mse, mae, or a function"),
+        ({"distance": lambda x, z: (x - z).square().mean()}, r"distance: gives \(\) for 2 pairs"),
+        ({"distance": lambda x, z: (x - z).square()}, r"distance: gives \(2, 1, 8, 8\) for 2 pairs, expected one"),
+        ({"distance": lambda x, z: 0.0}, "distance: gives float for 2 pairs"),
     ],
 )
-def test_what_cannot_be_is_refused(options, says):
+def test_what_cannot_be_is_refused_before_the_first_evaluation(options, says):
     with pytest.raises(ValueError, match=says):
-        restored([0], **options)
+        restored([0], model=Conditional("mean", lambda x, t, condition: pytest.fail("evaluated")), **options)
+
+
+def test_no_reference_and_another_number_of_conditions_are_refused():
+    x, y = torch.zeros(2, 4, **F64), torch.zeros(3, 4, **F64)
+    model = Conditional("mean", lambda x, t, condition: pytest.fail("evaluated"))
+    common = dict(process=CHAIN, draws=Philox(1, 2))
+    refused = (y, r"\(3, 4\), expected a tensor of 2 rows"), (None, "NoneType"), (y[0, 0], r"\(\), expected a tensor")
+    for condition, said in refused:
+        with pytest.raises(ValueError, match=f"condition: {said}"):
+            paper.sample(model, x, paper.spread_subsequence(2, CHAIN), condition=condition, **common)
+    with pytest.raises(ValueError, match="reference: NoneType, expected Pairs"):
+        paper.sample_chosen(model, x, paper.spread_subsequence(2, CHAIN), condition=y[:2], reference=None, **common)
 
 
 def test_models_without_a_condition_and_grids_beyond_the_chain_are_refused():

@@ -13,7 +13,7 @@ from benchmarks.laws.conduct import exact_model
 from reference_impls.core import grids
 from reference_impls.core import process as processes
 from reference_impls.core.draws import Philox
-from reference_impls.core.types import Conditional, Guide, Predictor, expand
+from reference_impls.core.types import Conditional, Guide, Predictor, WrongKind, expand
 from reference_impls.editing import wang2024cow as paper
 
 F64 = dict(dtype=torch.float64)
@@ -287,7 +287,9 @@ def test_grid_start_and_cost_are_the_code_s():
     ("options", "said"),
     [
         ({"levels": "1.0"}, "levels: '1.0', expected one of consistent, 0.27.1, 0.17.1"),
-        ({"cycles": -1}, "cycles: -1, expected 0 or more"),
+        ({"cycles": -1}, "cycles: -1, expected a whole number, 0 or more"),
+        ({"cycles": 2.5}, "cycles: 2.5, expected a whole number"),
+        ({"eta": math.nan}, "eta, eta_last: nan, 0.1"),
         ({"eta": 1.5}, "eta, eta_last: 1.5, 0.1"),
         ({"eta_last": -0.5}, "eta, eta_last: 1.0, -0.5"),
     ],
@@ -304,6 +306,77 @@ def test_bad_input_is_refused_before_the_first_evaluation(options, said):
     ):
         with pytest.raises(grids.BadGrid, match=message):
             COW.sample(silent, x, grid, **aids, **more)
+
+
+@pytest.mark.parametrize(
+    ("guide", "said"),
+    [
+        (None, "guide: NoneType, expected Guide"),
+        (Guide(None), "guide: Guide, expected Guide"),
+        (Guide(normals("g", 2, 4)), r"guide: image \(2, 4\), expected \(3, 4\) like x, or one row for all"),
+        (Guide(normals("g", 3, 1)), r"guide: image \(3, 1\), expected \(3, 4\)"),
+        (Guide(normals("g", 3, 4), KNOWN.double()), "guide: known is torch.float64, expected a tensor of torch.bool"),
+        (Guide(normals("g", 3, 4), [True]), "guide: known is list, expected a tensor of torch.bool"),
+        (Guide(normals("g", 3, 4), KNOWN[:3]), r"guide: known \(3,\), expected a shape that broadcasts to \(3, 4\)"),
+        (Guide(normals("g", 3, 4), KNOWN.expand(1, 3, 4)), r"guide: known \(1, 3, 4\), expected a shape"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_refused_before_the_first_evaluation(guide, said):
+    x, grid = normals("x", 3, 4), COW.grid(10, CHAIN)
+    silent = Conditional("mean", lambda x, t, condition: pytest.fail("evaluated"))
+    common = dict(process=CHAIN, draws=Philox(1, 3), guide=guide)
+    with pytest.raises(ValueError, match=said):
+        COW.sample(silent, x, grid, **common)
+    with pytest.raises(ValueError, match=said):
+        GUIDED.sample(silent, x, grid, condition=torch.tensor([0, 1, 2]), **common)
+    with pytest.raises(ValueError, match=said):
+        COW.start(Silence(), x, grid, CHAIN, {"guide": guide})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"condition": torch.tensor([0, 1])}, r"condition: \(\(2,\), torch.int64\), expected int64 of shape \(3,\)"),
+        ({"condition": torch.zeros(3, **F64)}, r"condition: \(\(3,\), torch.float64\), expected int64"),
+        ({"condition": None}, "condition: NoneType, expected int64"),
+        ({"guidance": math.nan}, "guidance: nan, expected a finite number"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_the_first_evaluation(options, said):
+    x, grid = normals("x", 3, 4), COW.grid(10, CHAIN)
+    silent = Conditional("mean", lambda x, t, condition: pytest.fail("evaluated"))
+    common = dict(process=CHAIN, draws=Philox(1, 3), guide=Guide(x))
+    with pytest.raises(ValueError, match=said):
+        GUIDED.sample(silent, x, grid, **{"condition": torch.tensor([0, 1, 2])} | options, **common)
+
+
+def test_a_model_without_labels_is_refused_before_the_first_evaluation():
+    x, silent = normals("x", 3, 4), Predictor("mean", lambda x, t: pytest.fail("evaluated"))
+    with pytest.raises(WrongKind, match="takes no condition"):
+        GUIDED.sample(
+            silent, x, COW.grid(10, CHAIN), process=CHAIN, draws=Philox(1, 3), guide=Guide(x),
+            condition=torch.tensor([0, 1, 2]),
+        )  # fmt: skip
+
+
+def test_one_image_guides_every_row():
+    x, grid = normals("x", 3, 4), COW.grid(10, CHAIN)
+    one, each = (
+        COW.sample(MODEL, x, grid, process=CHAIN, draws=Philox(1, 3), guide=guide).x
+        for guide in (Guide(x[:1], KNOWN), Guide(x[:1].expand(3, 4), KNOWN.expand(3, 4)))
+    )
+    assert torch.equal(one, each)
+
+
+def test_the_code_s_own_chain_has_less_noise_at_the_turns():
+    """Stable Diffusion's betas, linspace(.00085^.5, .012^.5)^2: sigma .760 and .917 at r and b, ours .899 and .987."""
+    own = processes.discrete(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, **F64) ** 2, name="sd")
+    for chain, expected in ((own, (0.760, 0.917)), (CHAIN, (0.899, 0.987))):
+        grid = COW.grid(10, chain)
+        assert [chain.sigma(grid[10 - k].item()) for k in paper.turns(10)[:2]] == pytest.approx(expected, abs=5e-4)
+        x = normals("x", 3, 4)
+        run = COW.sample(MODEL, x, grid, process=chain, draws=Philox(1, 3), guide=Guide(x, KNOWN))
+        assert run.nfe == 37 and run.x.isfinite().all()
 
 
 def test_two_intervals_are_enough_for_the_releases_levels():

@@ -361,6 +361,40 @@ def test_the_objective_refuses_walks_without_noise():
         paper.grpo_loss(silent, x, grid, noise, process=RF, reward=torch.clone, eta_max=0.0)
 
 
+def test_the_objective_refuses_what_does_not_fit_before_the_first_evaluation():
+    silent = Predictor("mean", lambda x, t: pytest.fail("evaluated"))
+    grid, x, noise = MARGINAL.grid(5, RF), normals("starts", 8, 2), normals("noise", 5, 8, 2)
+    for made, options, said in (
+        (noise[:4], {}, r"noise: \(4, 8, 2\), expected \(5, 8, 2\)"),
+        (noise[:, :7], {}, r"noise: \(5, 7, 2\), expected \(5, 8, 2\)"),
+        (noise, {"group": 3}, r"rewards, group: \(8,\), 3, expected .B. with B a multiple"),
+        (noise, {"group": 2.0}, r"rewards, group: \(8,\), 2.0"),
+        (noise, {"clip": -1.0}, "clip: -1.0, expected a positive number"),
+        (noise, {"clip": math.nan}, "clip: nan, expected a positive number"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            paper.grpo_loss(silent, x, grid, made, process=RF, reward=torch.clone, **{"group": 4} | options)
+    for reward, said in (
+        (lambda ends: ends[:4, 0], r"reward: gives \(4,\), expected one number for each of 8 samples"),
+        (lambda ends: ends[:, 0] / 0 * 0, "rewards: 8 of 8 are not finite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            paper.grpo_loss(exact_model(RF, "ring-2d"), x, grid, noise, process=RF, reward=reward, group=4)
+    for clip in (0.0, -1.0):
+        with pytest.raises(ValueError, match="clip: "):
+            paper.clipped_objective(noise[0], noise[0, 0], clip=clip)
+
+
+def test_densities_are_refused_where_there_are_none():
+    silent, x = Predictor("mean", lambda x, t: pytest.fail("evaluated")), normals("x", 5, 2)
+    grid = torch.tensor([0.9, 0.5, 0.1], **F64)
+    with pytest.raises(ValueError, match="rows: no step has noise"):
+        paper.step_log_densities(silent, [x] * 3, paper.plan(grid, RF, **ALL | {"eta_max": 0.0}))
+    for count in (2, 4):
+        with pytest.raises(ValueError, match=f"states: {count}, expected 3, one more than the plan has steps"):
+            paper.step_log_densities(silent, [x] * count, paper.plan(grid, RF, **ALL))
+
+
 def test_clipping_stops_what_pays_and_keeps_what_costs():
     """min(q A, clip(q) A), averaged over steps: a gain stops at 1 + c, a loss is not bounded by it."""
     log_ratio = torch.tensor([[1.5, 1.5, 0.5, 0.5], [1.0, 1.0, 1.0, 1.0]], **F64).log()
@@ -373,9 +407,12 @@ def test_advantages_are_standardised_by_group():
     rewards = torch.tensor([1.0, 2.0, 3.0, 5.0, 5.0, 5.0], **F64)
     found = paper.advantages(rewards, group=3)
     torch.testing.assert_close(found, torch.tensor([-1.0, 0.0, 1.0, 0.0, 0.0, 0.0], **F64))
-    for bad in (4, 1):
+    for bad in (4, 1, 3.0):
         with pytest.raises(ValueError, match="expected .B. with B a multiple"):
             paper.advantages(rewards, group=bad)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="rewards: 1 of 6 are not finite"):
+            paper.advantages(torch.where(rewards == 2, bad, rewards), group=3)
 
 
 @pytest.mark.parametrize(
@@ -385,6 +422,13 @@ def test_advantages_are_standardised_by_group():
         ({"eta_min": 2.0}, "eta_min, eta_max: 2.0, 1.0"),
         ({"budget": -1.0}, "budget: -1.0, expected 0"),
         ({"budget": 1.0, "eta_max": 0.0}, "budget: 1.0 with a schedule that is 0"),
+        ({"budget": math.nan}, "budget: nan, expected 0"),
+        ({"budget": math.inf}, "budget: inf, expected 0"),
+        ({"eta_max": math.inf}, "eta_min, eta_max: 0.0, inf, expected 0 <= eta_min <= eta_max, finite"),
+        ({"eta_max": math.nan}, "eta_min, eta_max: 0.0, nan"),
+        ({"schedule": "box", "low": 0.5, "high": 0.2}, "low, high: 0.5, 0.2, expected low < high"),
+        ({"schedule": "box", "low": 0.3}, "low, high: 0.3, 0.3, expected low < high"),
+        ({"schedule": "box", "low": math.nan}, "low, high: nan, 0.3, expected low < high"),
     ],
 )
 def test_bad_input_is_refused_before_the_first_evaluation(options, said):

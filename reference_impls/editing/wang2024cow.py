@@ -4,7 +4,8 @@ Wang, Yang, Qian, Zhu, Wu, "Diffusion in Diffusion: Cyclic One-Way Diffusion for
 ICLR 2024, arXiv:2306.08247. Official code: wangruoyu02/COW (no licence file; formulas only).
 Path        x_t = alpha_t x0 + sigma_t eps on the linear chain of 1,000 betas at t = i/1000. Index k counts the steps
             that remain: of S intervals tau_k = grid[S - k], tau_0 the image's level. r = int(.5 S), b = int(.7 S), f =
-            int(.4 S). The image x is at tau_0, which carries noise (the code's last level is the chain's first).
+            int(.4 S). The image x is at tau_0, which carries noise (the code's last level is the chain's first). The
+            code's chain is Stable Diffusion 2.1's instead (see Differs).
 Loss        none of its own: the denoiser of any paper; under guidance 7.5 of one with labels.
 Step        Seed: the known region on grey, inverted by DDIM from 0 to b; its latents s_0 .. s_b are kept. The canvas x,
             inverted from 0 to r. Ten times: x <- (alpha_b/alpha_r) x + sqrt(sigma_b^2 - (alpha_b/alpha_r)^2 sigma_r^2)
@@ -17,7 +18,10 @@ Exact when  re-noising composes: a sample of p_r becomes one of p_b. No known re
             invariant. All known: the state at k is s_k bit for bit, whatever the noise. No cycles and no known region:
             the round trip of DDIM inversion and DDIM(.1). A point mass comes back exactly for eta_last = 0. A seed is
             kept as well as inversion keeps it: off the atoms of an exact denoiser not at all, by a small network to .2.
-Differs     The code takes the re-noising factor at inverse_timesteps[r], [b], and these are one step noisier than the
+Differs     The code's network is Stable Diffusion 2.1 base (run_COW.py); in the published configurations of Stable
+            Diffusion 2 the betas are linspace(.00085^.5, .012^.5)^2: sigma is .760 at r and .917 at b, S = 10, on our
+            linear chain .899 and .987, so that our cycles walk in more noise. Any chain of 1,000 betas is taken.
+            The code takes the re-noising factor at inverse_timesteps[r], [b], and these are one step noisier than the
             levels that r and b remaining steps have in its DDIM scheduler. diffusers 0.27.1 (recommended by the README)
             inverts to the right levels, with the network called at the level that a step reaches; 0.17.1 (named by the
             README too) takes the image for tau_1 and inverts to tau_(r+1), so that re-noising composes but DDIM does
@@ -31,6 +35,7 @@ Differs     The code takes the re-noising factor at inverse_timesteps[r], [b], a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -41,7 +46,7 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Guide, Model, Paper, Run, Sampler
+from reference_impls.core.types import Draws, Guide, Model, Paper, Run, Sampler, require
 
 TRAINED = 1000  # length of the training chain
 GREY = 2 * 128 / 255 - 1  # the code's canvas, in [-1, 1]
@@ -108,8 +113,8 @@ def route(steps: int, cycles: int, eta: float, eta_last: float) -> Tensor:
 
 def plan(grid: Tensor, process: Process, *, cycles: int, eta: float, eta_last: float, levels: str) -> Plan:
     """Coefficients of every step of the cycles and of the last way down. Raises ValueError, BadGrid."""
-    if cycles < 0:
-        raise ValueError(f"cycles: {cycles!r}, expected 0 or more (the paper has 10)")
+    if not isinstance(cycles, int) or cycles < 0:
+        raise ValueError(f"cycles: {cycles!r}, expected a whole number, 0 or more (the paper has 10)")
     if not (0 <= eta <= 1 and 0 <= eta_last <= 1):
         raise ValueError(f"eta, eta_last: {eta!r}, {eta_last!r}, expected numbers in [0, 1]")
     tau = grids.checked(grid).flip(0)
@@ -185,9 +190,9 @@ def walk(
     r, b, _ = turns(grid.shape[0] - 1)
     climb, ascent = (inversion_plan(grid, process, k, levels=levels) for k in (b, r))
     rows = plan(grid, process, cycles=cycles, eta=eta, eta_last=eta_last, levels=levels)
+    pasted = canvas(guide, x)
     known = None if guide.known is None else guide.known.to(x.device)
     up = partial(inversion_step, predict=predict)
-    pasted = canvas(guide, x)
     # the seed is walked up without a known region too: the cost depends on the grid alone
     seed = drive(climb, up, model, pasted, draws=draws, memory=[pasted])
     begin = drive(ascent, up, model, x, draws=draws)
@@ -213,7 +218,7 @@ def sample(
     """COW without labels. x [B,*D]: the canvas at grid[-1], which must carry noise; so is the end.
 
     guide: the image and its known region, the seed. levels: see Differs. cycles 10, eta 1 inside them, eta_last .1:
-    pipeline_COW.py. Raises ValueError, BadGrid.
+    pipeline_COW.py. Raises ValueError, BadGrid, before the model is evaluated.
     """
     return walk(
         model, x, grid, plain, process=process, draws=draws, guide=guide, levels=levels, cycles=cycles, eta=eta,
@@ -241,8 +246,12 @@ def sample_guided(
     """COW under labels, everywhere, in the inversions too. condition: int64 [B]; guidance 7.5: pipeline_COW.py.
 
     suppress, diverse: the labels whose difference is added to the unconditional mean inside the cycles (the code:
-    "human face" against "a high quality and colorful image"); -1 and -1, none, by default.
+    "human face" against "a high quality and colorful image"); -1 and -1, none, by default. Raises ValueError, BadGrid,
+    WrongKind, before the model is evaluated.
     """
+    check_labels(model, condition, x.shape[0])
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance: {guidance!r}, expected a finite number; 1 is none, the code has 7.5")
     predict = partial(
         guided, condition=condition.to(x.device), guidance=guidance, suppress=suppress, diverse=diverse
     )  # fmt: skip
@@ -252,8 +261,34 @@ def sample_guided(
     )  # fmt: skip
 
 
+def check_labels(model: Model, condition: Any, rows: int) -> None:
+    """Raises ValueError unless the condition is a label for each row, WrongKind if the model takes none."""
+    found = (tuple(condition.shape), condition.dtype) if isinstance(condition, Tensor) else type(condition).__name__
+    if found != ((rows,), torch.int64):
+        raise ValueError(f"condition: {found}, expected int64 of shape {(rows,)}, one label for each row of x")
+    require(model, "mean", rows).given(condition)
+
+
+def check_guide(guide: Any, like: Tensor) -> None:
+    """Raises ValueError unless the guide is an image for each row of `like` (or one for all) with a mask that fits."""
+    if not isinstance(guide, Guide) or not isinstance(guide.image, Tensor):
+        raise ValueError(f"guide: {type(guide).__name__}, expected Guide(image, known), see types.Guide")
+    shape, wanted = tuple(guide.image.shape), tuple(like.shape)
+    if shape[1:] != wanted[1:] or shape[:1] not in ((1,), wanted[:1]):
+        raise ValueError(f"guide: image {shape}, expected {wanted} like x, or one row for all")
+    if guide.known is None:
+        return
+    if not isinstance(guide.known, Tensor) or guide.known.dtype != torch.bool:
+        found = getattr(guide.known, "dtype", type(guide.known).__name__)
+        raise ValueError(f"guide: known is {found}, expected a tensor of torch.bool, True where the image is kept")
+    mask = tuple(guide.known.shape)
+    if len(mask) > len(wanted) or any(m not in (1, n) for m, n in zip(mask[::-1], wanted[::-1], strict=False)):
+        raise ValueError(f"guide: known {mask}, expected a shape that broadcasts to {wanted}")
+
+
 def canvas(guide: Guide, like: Tensor) -> Tensor:
-    """The known region on grey, [B,*D]; the image itself where nothing is known."""
+    """The known region on grey, [B,*D]; the image itself where nothing is known. Raises ValueError, see check_guide."""
+    check_guide(guide, like)
     image = guide.image.to(like.device, like.dtype).expand_as(like)
     return image if guide.known is None else torch.where(guide.known.to(like.device), image, GREY)
 

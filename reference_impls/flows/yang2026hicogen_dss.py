@@ -19,13 +19,14 @@ Exact when  A with eta = 0 is Euler on the flow ODE bit for bit. A keeps the mar
             bang-bang: all where W is largest. Data N(0, c): Phi(0,s)^2 = v_0/v_s along the flow (A),
             (v_0 alpha_s/(v_s alpha_0))^2 along the literal drift, W = g^2 Phi^2, v = alpha^2 c + sigma^2.
 Differs     The printed SDE changes the noise and leaves the drift: it narrows the samples unless eta = 1. The argument
-            for early noise needs W increasing in t; on data N(0, c) W peaks at t = .12, .50, .80 for c = .04, 1, 9.
-            "Equal budget" weighs g^2, which grows towards t = 1: at equal injected noise early is no better than
-            uniform. Discretisation, T and eta_min are not published: ours are Euler-Maruyama, grid[0] and 0; our grid
-            leaves out t = 1. Whether a group shares its start is not published; here x says so. A step's gradient
-            grows like one over its noise: with eta_min = 0 the last steps drown the others, and GRPO learns least with
-            early noise, not most (claims ledger). Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)), Flow-GRPO's
-            (name from memory).
+            for early noise needs W increasing in t; on data N(0, c) the printed drift's W peaks at t = .12, .50, .80
+            for c = .04, 1, 9. "Equal budget" of eta^2 weighs g^2, which grows towards t = 1: by it early noise gives
+            about half as much diversity again as uniform noise, at equal injected noise about 4 % more (claims ledger,
+            eight modes). Discretisation, T and eta_min are not published: ours are Euler-Maruyama, grid[0] and 0; our
+            grid leaves out t = 1. Whether a group shares its start is not published; here x says so. A step's gradient
+            grows like one over its noise: with eta_min = 0 the last steps drown the others, and GRPO learns less with
+            early noise than with late, not more (claims ledger). Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)),
+            Flow-GRPO's (name from memory).
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def stochasticity(
     """eta at times t of a run that starts at `start`. low, high: the box, in shares of start; .3: ours."""
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule: {schedule!r}, expected one of {', '.join(SCHEDULES)}")
-    if not 0 <= eta_min <= eta_max:
-        raise ValueError(f"eta_min, eta_max: {eta_min!r}, {eta_max!r}, expected 0 <= eta_min <= eta_max")
+    if not 0 <= eta_min <= eta_max < math.inf:
+        raise ValueError(f"eta_min, eta_max: {eta_min!r}, {eta_max!r}, expected 0 <= eta_min <= eta_max, finite")
+    if schedule == "box" and not low < high:
+        raise ValueError(f"low, high: {low!r}, {high!r}, expected low < high, shares of the first time; swap them")
     share = t / start
     if schedule == "uniform":
         return torch.full_like(t, eta_max)
@@ -105,7 +108,7 @@ def plan(
     t, s = grids.checked(grid)[:-1], grid[1:]
     dt, sigma = t - s, process.sigma(t)
     eta = stochasticity(t, t[0].item(), schedule=schedule, eta_max=eta_max, eta_min=eta_min, low=low, high=high)
-    if budget < 0:
+    if not 0 <= budget < math.inf:
         raise ValueError(f"budget: {budget!r}, expected 0 (eta as it is) or a positive number")
     noisy = literal or eta.max() > 0
     if noisy and process.alpha(t[0].item()) <= 0:
@@ -172,8 +175,13 @@ def step_log_densities(model: Model, states: list[Tensor], rows: Plan) -> Tensor
     """log N(x_s; keep x_t + pull D(x_t), noise^2 I) in nats, [noisy steps,B]; steps without noise have none.
 
     states: steps + 1 tensors [B,*D], as Run.memory of `sample(states=True)`; rows: the plan that made them. The model
-    may be another than the one that walked: its ratio to the old one is exp of the difference.
+    may be another than the one that walked: its ratio to the old one is exp of the difference. Raises ValueError for
+    another number of states, and where no step has noise.
     """
+    if len(states) != rows.t.shape[0] + 1:
+        raise ValueError(f"states: {len(states)}, expected {rows.t.shape[0] + 1}, one more than the plan has steps")
+    if not (rows.noise > 0).any():
+        raise ValueError("rows: no step has noise, expected one with a density; plan with eta_max > 0")
     meter, found = require(model, "mean", states[0].shape[0]), []
     for row, x, x_s in zip(rows_of(rows), states, states[1:], strict=False):
         if row.noise > 0:
@@ -187,22 +195,30 @@ def step_log_densities(model: Model, states: list[Tensor], rows: Plan) -> Tensor
 def advantages(rewards: Tensor, group: int = 16) -> Tensor:
     """(r - mean)/std within each run of `group` samples, [B]; std with n - 1, 0 for a group of equal rewards.
 
-    group 16: the paper [text].
+    group 16: the paper [text]. Raises ValueError for other shapes and for rewards that are not finite.
     """
-    if rewards.ndim != 1 or group < 2 or rewards.shape[0] % group:
+    if rewards.ndim != 1 or not isinstance(group, int) or group < 2 or rewards.shape[0] % group:
         raise ValueError(
             f"rewards, group: {tuple(rewards.shape)}, {group!r}, expected [B] with B a multiple of group >= 2"
         )
+    if bad := int((~rewards.isfinite()).sum()):
+        raise ValueError(f"rewards: {bad} of {len(rewards)} are not finite, expected numbers; mend the reward")
     sets = rewards.reshape(-1, group)
     centred = sets - sets.mean(1, keepdim=True)
     return (centred / sets.std(1, keepdim=True).clamp_min(torch.finfo(rewards.dtype).tiny)).reshape(-1)
 
 
+def check_clip(clip: float) -> None:
+    if not clip > 0:
+        raise ValueError(f"clip: {clip!r}, expected a positive number, by how much a ratio may pass 1")
+
+
 def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip: float = 0.2) -> Tensor:
     """mean over steps of min(q A, clip(q, 1-c, 1+c) A), [B], to be raised. log_ratio [steps,B] in nats, advantage [B].
 
-    clip .2: Schulman et al. 2017; the paper's is not in our sources.
+    clip .2: Schulman et al. 2017; the paper's is not in our sources. Raises ValueError for clip <= 0.
     """
+    check_clip(clip)
     ratio = log_ratio.exp()
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean(0)
 
@@ -226,7 +242,8 @@ def grpo_loss(
 
     x [B,*D]: starts at grid[0], each run of `group` rows a group (rows of one start, where they should share it); noise
     [steps,B,*D]: unit normals; reward: samples [B,*D] -> [B]. Other options as in `sample`, `advantages` and
-    `clipped_objective`. Raises ValueError, BadGrid, and ValueError for a schedule without noise.
+    `clipped_objective`. Raises ValueError, BadGrid, before the model is evaluated, for a schedule without noise too;
+    after it for rewards that are not [B] or not finite.
     """
     rows = plan(
         grid, process, literal=False, schedule=schedule, eta_max=eta_max, eta_min=eta_min, low=low, high=high,
@@ -234,8 +251,15 @@ def grpo_loss(
     )  # fmt: skip
     if not (rows.noise > 0).any():
         raise ValueError(f"eta_max: {eta_max!r} with {schedule!r}, expected noise: walks without it have no density")
+    if noise.shape != (len(rows.t), *x.shape):
+        raise ValueError(f"noise: {tuple(noise.shape)}, expected {(len(rows.t), *x.shape)}, normals of every step")
+    advantages(x.new_zeros(x.shape[0]), group)  # refuses a group that does not fit
+    check_clip(clip)
     states = walked(model, x, rows, noise)
-    advantage = advantages(reward(states[-1]).to(x), group)
+    rewards = reward(states[-1]).to(x)
+    if rewards.shape != x.shape[:1]:
+        raise ValueError(f"reward: gives {tuple(rewards.shape)}, expected one number for each of {x.shape[0]} samples")
+    advantage = advantages(rewards, group)
     log_density = step_log_densities(model, states, rows)
     return -clipped_objective(log_density - log_density.detach(), advantage, clip)
 

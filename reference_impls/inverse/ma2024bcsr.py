@@ -16,14 +16,17 @@ Exact when  point mass. Linear Gaussian, posterior N(m(y), U diag(w) U^T): on ve
             x_T = 0, which gives the posterior mean. The chosen score falls in K, for nested noises.
 Differs     No code: K about 1,000, R about 300, DDIM and LPIPS are from memory [recall]; M here is a squared or an
             absolute difference, or any function given as `distance` (LPIPS, features). The argument for one noise for
-            all y assumes p(y | h(x_T, no image)) about uniform; in the linear Gaussian case it is exact without. With
-            M = "mse" the method moves along the distortion axis: towards the posterior mean, without diversity. Noises
-            are drawn from the process's prior by a seed of their own: they belong to the tuning, which precedes all
-            samples.
+            all y assumes p(y | h(x_T, no image)) about uniform; in the linear Gaussian case it is exact without. There
+            M = "mse" moves along the distortion axis, towards the posterior mean; on digits it does not, in the ledger
+            the chosen noise ends farther from the posterior mean than one taken at random. Without diversity it is in
+            either case. Noises are drawn from the process's prior by a seed of their own: they belong to the tuning,
+            which precedes all samples. A noise from which the solver blows up, a score that is not finite, is never
+            chosen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,7 +87,10 @@ def noises(candidates: int, like: Tensor, process: Process, seed: int) -> Tensor
 
 
 def choose(model: Meter, pool: Tensor, rows: Plan, reference: Pairs, distance: Distance) -> Choice:
-    """The noise of pool [K,*D] that restores the reference pairs best, the first of equal ones."""
+    """The noise of pool [K,*D] that restores the reference pairs best, the first of equal ones.
+
+    A score that is not finite counts as the worst; raises ValueError if no score is finite.
+    """
     scores, count = [], reference.x0.shape[0]
     index = torch.arange(pool.shape[0] * count, device=pool.device)
     for part in index.split(ROWS):
@@ -92,12 +98,60 @@ def choose(model: Meter, pool: Tensor, rows: Plan, reference: Pairs, distance: D
         end = restore(model, pool[k], rows, reference.condition[r])
         scores.append(distance(end, reference.x0[r]).double())
     mean = torch.cat(scores).reshape(pool.shape[0], count).mean(1)
-    best = int(mean.argmin())
+    finite = mean.isfinite()
+    if not finite.any():
+        raise ValueError(
+            f"distance: not finite from any of {len(pool)} noises, expected it from one at least; check the model"
+        )
+    best = int(torch.where(finite, mean, math.inf).argmin())
     return Choice(pool[best], best, mean)
 
 
+def check_condition(condition: Any, rows: int) -> None:
+    """Raises ValueError unless the condition is a tensor with so many rows."""
+    found = tuple(condition.shape) if isinstance(condition, Tensor) else type(condition).__name__
+    if not isinstance(condition, Tensor) or condition.ndim == 0 or condition.shape[0] != rows:
+        raise ValueError(f"condition: {found}, expected a tensor of {rows} rows, one for each row of x")
+
+
+def measure_of(distance: str | Distance) -> Distance:
+    """The function of that name, or the function itself."""
+    if isinstance(distance, str) and distance in DISTANCES:
+        return DISTANCES[distance]
+    if not callable(distance):
+        known = ", ".join(DISTANCES)
+        raise ValueError(f"distance: {distance!r} is not known; expected one of {known}, or a function")
+    return distance
+
+
+def few_of(reference: Pairs, references: int, x: Tensor, condition: Tensor, measure: Distance) -> Pairs:
+    """The first `references` pairs (0: all); ValueError unless they are like x and its condition, and measured."""
+    if not isinstance(reference, Pairs) or not all(isinstance(part, Tensor) and part.ndim for part in reference):
+        said = "expected Pairs(x0, condition) of two tensors, row by row"
+        raise ValueError(f"reference: {type(reference).__name__}, {said}; see types.Pairs")
+    (known, *each), (seen, *like) = (list(part.shape) for part in reference)
+    if known != seen or each != list(x.shape[1:]) or like != list(condition.shape[1:]):
+        raise ValueError(
+            f"reference: x0 {[known, *each]} and condition {[seen, *like]}, expected as many of either, shaped like x, "
+            f"{list(x.shape[1:])}, and the condition, {list(condition.shape[1:])}"
+        )
+    if not isinstance(references, int) or not 0 <= references <= known or known == 0:
+        raise ValueError(f"references: {references!r} of {known} pairs, expected 0 (all) to {known}; give more pairs")
+    few = Pairs(*(part[: references or known] for part in reference))
+    two = few.x0[:2]
+    found = measure(two, two)
+    if not isinstance(found, Tensor) or found.shape != two.shape[:1]:
+        found = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"distance: gives {found} for {len(two)} pairs, expected one number for each pair, [B]")
+    return few
+
+
 def sample(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, condition: Any) -> Run:
-    """h from each row's own noise x [B,*D], grid[0] to grid[-1]: what choosing is compared with."""
+    """h from each row's own noise x [B,*D], grid[0] to grid[-1]: what choosing is compared with.
+
+    Raises ValueError for a condition of other rows than x.
+    """
+    check_condition(condition, x.shape[0])
     meter = require(model, "mean", x.shape[0])
     return Run(restore(meter, x, plan(grid, process), condition), meter.nfe)
 
@@ -121,18 +175,16 @@ def sample_chosen(
     reference: known pairs, their conditions like `condition`; candidates K 1,000 [recall]; references R, the first so
     many pairs (0: all); pool_seed: of the candidates; distance: a key of DISTANCES, or a function like those there.
     memory of the run: the Choice.
-    Raises ValueError for candidates < 1, more references than there are, or an unknown distance.
+    Raises ValueError, before the model is evaluated: candidates < 1, pairs that do not match each other or x, more
+    references than there are, a condition of other rows than x, an unknown distance or one that is not [B]. After it:
+    if no noise has a finite score.
     """
-    known = reference.x0.shape[0]
-    if candidates < 1:
+    if not isinstance(candidates, int) or candidates < 1:
         raise ValueError(f"candidates: {candidates!r}, expected at least 1 noise to choose from")
-    if not 0 <= references <= known or known == 0:
-        raise ValueError(f"references: {references!r} of {known} pairs, expected 0 (all) to {known}; give more pairs")
-    if isinstance(distance, str) and distance not in DISTANCES:
-        raise ValueError(f"distance: {distance!r} is not known; expected one of {', '.join(DISTANCES)}, or a function")
+    check_condition(condition, x.shape[0])
+    measure = measure_of(distance)
+    few = few_of(reference, references, x, condition, measure)
     meter, rows = require(model, "mean", x.shape[0]), plan(grid, process)
-    measure = DISTANCES[distance] if isinstance(distance, str) else distance
-    few = Pairs(*(part[: references or known] for part in reference))
     choice = choose(meter, noises(candidates, x, process, pool_seed), rows, few, measure)
     return Run(restore(meter, choice.x.expand_as(x), rows, condition), meter.nfe, memory=choice)
 
