@@ -54,6 +54,36 @@ def test_each_step_of_the_chain_has_one_expert(experts):
     assert beyond.tolist() == [0, experts - 1]
 
 
+def test_every_number_of_experts_has_its_steps_of_the_chain():
+    """Step i of 1 .. 1,000 lies in block ceil(i n/1000) - 1 in whole numbers, also where i/1000 and its edge round
+    apart, and an expert that is trained alone draws the steps of its block, each alike."""
+    step = torch.arange(1, 1001)
+    for experts in range(1, 1001):
+        edges, block = mode.uniform_edges(experts, CHAIN), (step * experts - 1) // 1000
+        assert torch.equal(mode.block_of(step.double() / 1000, edges), block), experts
+        assert torch.equal(mode.block_of(mode.chain_times((step - 0.5) / 1000, CHAIN), edges), block), experts
+        if experts in (3, 7, 10, 20, 40, 64, 300, 1000):
+            for k in range(experts):
+                own = step[block == k]
+                middles = (torch.arange(len(own)).double() + 0.5) / len(own)
+                u = torch.cat([middles, torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)])
+                found = mode.block_times(u, CHAIN, block=k, experts=experts)
+                assert (1000 * found).round().tolist() == [*own.tolist(), own[0].item(), own[-1].item()], (experts, k)
+
+
+@pytest.mark.parametrize("name", ["vp-linear", "vp-linear[.05,1]", "ve-edm", "discrete-linear"])
+@pytest.mark.parametrize("experts", range(2, 11))
+def test_a_node_that_is_an_edge_up_to_rounding_belongs_to_the_block_below(experts, name):
+    path = VP.between(0.05, 1.0) if "[" in name else process.named(name)
+    edges = mode.uniform_edges(experts, path)
+    for steps in (1, 2, 3, 10, 40):
+        nodes = grids.uniform_t(steps * experts, path)[:-1]
+        expected = experts - 1 - torch.arange(steps * experts) // steps
+        assert torch.equal(mode.block_of(nodes, edges), expected), steps
+    between = (edges[1:-1] * (1 + 1e-13), edges[1:-1] * (1 - 1e-13))  # what is no rounding has the side it is on
+    assert [mode.block_of(t, edges).tolist() for t in between] == [list(range(1, experts)), list(range(experts - 1))]
+
+
 def test_equal_experts_are_one_bitwise():
     model, x, edges = exact_model(VP), normals(40, 1), mode.uniform_edges(5, VP)
     made = mode.mixture([model] * 5, edges)
@@ -190,6 +220,16 @@ def test_hard_edges_cost_a_solver_with_memory_its_order():
         assert all(low < a / b < high for a, b in zip(errors, errors[1:], strict=False)), (restart, errors)
 
 
+@pytest.mark.parametrize("experts", [3, 4, 5, 10])
+def test_a_restart_has_order_2_on_a_plain_grid_that_has_the_edges(experts):
+    """Evenly spaced times with as many steps in each block: nodes and edges are rounded apart. Frozen experts jump."""
+    path, model, x = VP.between(0.05, 1.0), exact_model(VP), normals(16, 1)
+    options = dict(path=path, experts=experts, frozen=True, order=2, restart=True)
+    exact, coarse, fine = (sample(model, x, grids.uniform_t(n * experts, path), **options) for n in (512, 32, 64))
+    ratio = (coarse - exact).square().mean().sqrt() / (fine - exact).square().mean().sqrt()
+    assert 3.4 < ratio < 4.6
+
+
 # training
 
 
@@ -290,7 +330,7 @@ def test_a_chain_ends_where_its_process_ends():
 def test_bad_input_is_refused_before_anything_is_evaluated():
     model = Predictor("mean", lambda x, t: pytest.fail("something was evaluated"))
     x, grid = normals(3, 1), grids.uniform_t(3, VP)
-    for experts in (0, -1, 2.5):
+    for experts in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="^experts: .*expected an integer >= 1"):
             sample(model, x, grid, experts=experts)
     with pytest.raises(ValueError, match="^order: 3, expected 1 .ddim. or 2 .2m."):
@@ -301,6 +341,12 @@ def test_bad_input_is_refused_before_anything_is_evaluated():
         mode.mixture([model, model], torch.tensor([0.0, 1.0], dtype=torch.float64))
     with pytest.raises(ValueError, match="^experts: of kinds jump, mean"):
         mode.mixture([model, Predictor("jump", model.predict)], torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="^experts: none, expected one for each block"):
+        mode.mixture([], torch.tensor([0.0], dtype=torch.float64))
+    with pytest.raises(ValueError, match="^experts: 1001, expected at most 1000: block 0 has none"):
+        mode.block_times(torch.zeros(2), CHAIN, block=0, experts=1001)
+    with pytest.raises(ValueError, match="^experts: 2.5, expected an integer"):
+        mode.block_times(torch.zeros(2), CHAIN, block=0, experts=2.5)
     with pytest.raises(ValueError, match="^block: 4, expected 0 .. 3"):
         mode.block_times(torch.zeros(2), CHAIN, block=4, experts=4)
     with pytest.raises(grids.BadGrid):

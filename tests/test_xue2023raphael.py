@@ -213,6 +213,15 @@ def test_bad_input_is_refused_before_anything_is_evaluated():
     x, grid = normals(3, 1), grids.uniform_t(3, VP)
     with pytest.raises(ValueError, match="^experts: 0, expected an integer >= 1"):
         sample(model, x, grid, experts=0)
+    with pytest.raises(ValueError, match="^experts: True, expected an integer >= 1"):
+        sample(model, x, grid, experts=True)
+    for asked in (
+        lambda: raphael.routed([], lambda t: t[:, None]),
+        lambda: raphael.by_time(x, torch.zeros(0), []),
+        lambda: raphael.by_word(normals(2, 3, 4, 4), torch.ones(2, 5, 4, 4), torch.zeros(2, 5, 0), []),
+    ):
+        with pytest.raises(ValueError, match="^experts: none, expected at least one"):
+            asked()
     with pytest.raises(ValueError, match="^logits: 2 for 3 experts"):
         raphael.by_time(x, torch.zeros(2), EXPERTS)
     with pytest.raises(ValueError, match="^logits: 2 for 3 experts"):

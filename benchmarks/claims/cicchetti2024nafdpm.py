@@ -154,6 +154,33 @@ CLAIMS = (
         "training seeds",
     ),
     Claim(
+        key="cicchetti2024nafdpm/training-the-first-network-by-the-residual-too-changes-what-is-restored",
+        says="The residual is not detached in its own loss, so that the first network learns what leaves an easy residual.",
+        locus="the file's Differs; the card: r is NOT detached in the first two terms [code]",
+        kind="ranking",
+        evidence="S",
+        transfer="weak",
+        estimand="PSNR, dB, of networks trained on the code's loss minus that on the loss with f detached in its first terms, "
+        "over training seeds",
+        missing="a loss that detaches f, and networks trained on it (digits-restore is not); test_cicchetti2024nafdpm.py::"
+        "test_the_residuals_loss_trains_the_first_network_too has the gradient; nearest: "
+        "cicchetti2024nafdpm/a-trained-residual-lowers-the-error-at-high-frequencies",
+    ),
+    Claim(
+        key="cicchetti2024nafdpm/the-norms-of-other-dtypes-are-another-network",
+        says="In any dtype but float32 the code's norms add 1e-3 instead of 1e-5 to the variance: the same weights answer "
+        "otherwise.",
+        locus="the file's Differs; Corrections of the card [code]",
+        kind="negative",
+        evidence="S",
+        transfer="weak",
+        margin=5e-4,
+        estimand="RMS difference of D with 1e-3 and with 1e-5 in float64, t = .3, over training seeds",
+        missing="a recipe's option for what norms add, and a metric of two networks' difference; "
+        "test_cicchetti2024nafdpm.py::test_the_codes_norms_of_other_dtypes_are_another_network has more than 5e-4 of the "
+        "pinned network; nearest: cicchetti2024nafdpm/gates-beat-activation-functions-at-equal-parameters",
+    ),
+    Claim(
         key="cicchetti2024nafdpm/blurred-text-at-34.4-decibels",
         says="PSNR 34.377, SSIM .994, LPIPS .0046 and CER 1.55 on blurred text; PSNR 15.39 on DIBCO 2019.",
         locus="tables of the repository's README [text]",

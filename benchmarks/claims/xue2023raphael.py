@@ -54,4 +54,16 @@ CLAIMS = (
         missing="the authors' checkpoints (none published) and MS-COCO; the nearest in reach is "
         "xue2023raphael/four-time-experts-halve-the-error-of-one",
     ),
+    Claim(
+        key="xue2023raphael/an-outline-s-loss-below-half-the-chain-sharpens-pictures", kind="ranking", evidence="S",
+        says="Experts for words, each where its word is attended to, and an edge loss for t <= 500 make better pictures.",
+        locus="the paper's space experts and edge supervision [text: a published summary]; the file's Differs: that the "
+        "threshold .2 is relative to each map's largest value, the focal loss and its constants are [recall]",
+        direction="below", transfer="weak", scaled="a text-to-image network to one of digits with labels for words",
+        estimand="Frechet distance with both minus that with neither, over training seeds",
+        missing="a network with cross-attention to words; test_xue2023raphael.py::"
+        "test_a_word_acts_where_its_attention_exceeds_a_fifth_of_its_largest and "
+        "test_edge_loss_is_the_focal_loss_and_stops_at_half_the_chain have the rules; the nearest in reach is "
+        "xue2023raphael/four-time-experts-halve-the-error-of-one",
+    ),
 )  # fmt: skip

@@ -19,9 +19,10 @@ Differs     r is not detached in the first two terms, so that they train f too; 
             solver is of first order and stops at t = 1/100, where the code returns it with the noise it still has
             (sigma .003); its network sees times ten times too large, (t - 1/100) 1000 instead of 100 (t - 1/100):
             `solver_labels` does the same. Its conversion for x0 subtracts batched images in a loop, to the same end.
-            Its norms add 1e-3 to the variance in any dtype but float32, 1e-5 there, and here always. At test time on
-            large images its deblurring net pools over windows (1.5 x 256 pixels) and not the image: not here. The code
-            may also predict noise and sample DDPM ("fixedlarge"): ho2020ddpm. Images in [0, 1]; here [low, high].
+            Its norms add 1e-3 to the variance in any dtype but float32, 1e-5 there, and here always. In test mode its
+            nets pool over windows 1.5 times as wide as the first image that they see, whatever they were made for (1.5
+            x 128 pixels): over the whole image, as here, unless a later one is larger than that. The code may also
+            predict noise and sample DDPM ("fixedlarge"): ho2020ddpm. Images in [0, 1]; here [low, high].
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Feng, Zhang, Yu, Fang, Li, Chen, Lu, Liu, Yin, Feng, Sun, Chen, Tian, Wu, Wang, 
 Text-to-Image Diffusion Model with Knowledge-Enhanced Mixture-of-Denoising-Experts", CVPR 2023, arXiv:2210.15257.
 Official code: none published (none).
 Path        x_t = alpha_t x0 + sigma_t eps on a chain of 1,000 steps; block k of n holds the steps kT/n + 1 .. (k+1)T/n,
-            here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Any path.
+            here the times (edge_k, edge_(k+1)], the first with its lower end: every time has one expert. Grids, chains
+            and edges are rounded apart: what is nearer to an edge than 2^-48 of the largest is on it. Any path.
 Loss        |e_k(x_t) - eps|^2 with k the block of t. With t uniform it is the sum of the blocks' own losses, each times
             its share of the times, and an expert's gradient comes from its block alone: without shared weights, joint
             training is independent training, in which an expert sees 1/n of the data.
@@ -13,8 +14,8 @@ Step        D(x, t) = D_k(x, t) in any sampler; as cards here in DDIM and 2M, wi
             2m    the same of D + (D - D_before) h/(2 h_before); memory: D_before, which at an edge is another expert's:
                   the jump then counts as a slope; with `restart` the first step of each block is DDIM's.
 Cost        NFE = steps; active parameters are those of one expert whatever n is, all parameters n times that.
-            Orders 1 and 2, of experts that agree at their edges. Where they jump, 2m is of order 1 unless it restarts
-            on a grid that has the edges.
+            Orders 1 and 2, of experts that agree at their edges. Where they jump 2m is of order 1, and of order 2 only
+            with `restart` and on a grid that has the edges, up to rounding.
 Exact when  equal experts are the single denoiser bitwise; exact experts give the samples of the exact denoiser; the
             order of the experts means nothing if the table is permuted with them. Point masses: any step.
 Differs     The number of experts (10) and the linear chain are [recall]. The text-conditional network, its knowledge-
@@ -52,19 +53,27 @@ from reference_impls.core.types import (
 
 EXPERTS = 10  # of the published model [recall]
 TRAINED = 1000  # length of the training chain [recall]
+ON_EDGE = 2.0**-48  # of the largest edge: 16 units in its last place; grids and edges differ by three at most
 
 
 def uniform_edges(experts: int, process: Process) -> Tensor:
     """float64 [experts+1]: t_min .. t_max in blocks of equal length."""
-    if not isinstance(experts, int) or experts < 1:
-        raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
+    _counted(experts)
     share = torch.linspace(0, 1, experts + 1, dtype=torch.float64)
     return process.t_min + share * (process.t_max - process.t_min)
 
 
+def _counted(experts: Any) -> None:
+    if isinstance(experts, bool) or not isinstance(experts, int) or experts < 1:
+        raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
+
+
 def block_of(t: Tensor, edges: Tensor) -> Tensor:
-    """int64, like t: the k with edges[k] < t <= edges[k+1]; what lies beyond an end belongs to the block there."""
-    return torch.bucketize(t, edges[1:-1].to(t.device))
+    """int64, like t: the k with edges[k] < t <= edges[k+1]; what lies beyond an end belongs to the block there.
+
+    A time that is an edge up to rounding, nearer than ON_EDGE of the largest edge, belongs to the block below it.
+    """
+    return torch.bucketize(t, (edges[1:-1] + ON_EDGE * edges[-1].abs()).to(t.device))
 
 
 def mixture(experts: Sequence[Model], edges: Tensor) -> Predictor:
@@ -86,6 +95,8 @@ def mixture(experts: Sequence[Model], edges: Tensor) -> Predictor:
 
 
 def _fit(experts: Sequence[Model], edges: Tensor) -> None:
+    if not experts:
+        raise ValueError("experts: none, expected one for each block of edges")
     if edges.ndim != 1 or edges.shape[0] != len(experts) + 1 or not (edges.diff() > 0).all():
         count = len(experts)
         raise ValueError(f"edges: {edges.tolist()}, expected {count + 1} rising times for {count} experts")
@@ -168,13 +179,18 @@ def chain_times(u: Tensor, process: Process) -> Tensor:
 
 
 def block_times(u: Tensor, process: Process, *, block: int, experts: int) -> Tensor:
-    """t uniform on the steps of one block, for an expert trained alone: u [B] in (0,1) -> t [B].
+    """t uniform on the steps floor(1000 k/n) + 1 .. floor(1000 (k+1)/n) of block k of n: u [B] in (0,1) -> t [B].
 
-    Of n blocks, block k is [k/n, (k+1)/n) of the law of `chain_times` where n divides 1,000.
+    For an expert trained alone. Where n divides 1,000 it is [k/n, (k+1)/n) of the law of `chain_times`.
     """
+    _counted(experts)
     if block not in range(experts):
         raise ValueError(f"block: {block!r}, expected 0 .. {experts - 1}, one of {experts} experts")
-    return chain_times((block + u.double()) / experts, process)
+    first, last = block * TRAINED // experts, (block + 1) * TRAINED // experts
+    if first == last:
+        raise ValueError(f"experts: {experts}, expected at most {TRAINED}: block {block} has none of the chain's steps")
+    step = first + (u.double() * (last - first)).floor().clamp(max=last - first - 1)
+    return (step + 1) / TRAINED * process.t_max
 
 
 def evaluations(grid: Tensor) -> float:

@@ -19,8 +19,8 @@ Cost        NFE = steps, 2 steps with guidance; of a cascade their sum weighed b
             Weak order 1 ("ancestral"), order 1 ("ddim", its augmentation drawn once: another noise is another ODE).
 Exact when  point mass. The minimiser is E[x0 | x_t, low~, a]. Linear Gaussian: two Gaussian observations, gain
             S H^T (H S H^T + R)^-1 with H = [I; A]; level -> 1 forgets low, level -> 0 forces A D = low.
-Differs     The code noises up(low); Imagen's pseudo-code noises low itself [recall]. At level 0 the code noises by the
-            chain's first knot (sigma .0064): so do we; level < 0 hands over up(low) as it is. It draws the
+Differs     The code noises up(low), Imagen's pseudo-code low itself [recall]: `small`. At level 0 the code noises by
+            the chain's first knot (sigma .0064): so do we; level < 0 hands over up(low) as it is. It draws the
             augmentation anew at each call, so that cond and uncond halves see different images and even equal halves
             are guided by the difference of their noises; fixed=True draws it once, for both. Its quantile is of D
             after guidance, per sample; c = 1 is plain clipping. Its lowest log variance at the chain's first index is
@@ -148,16 +148,18 @@ class Settings(NamedTuple):
     ceiling: float
     share: float
     learned: bool
+    small: bool = False
 
 
 def seen(x: Tensor, draws: Draws, told: Settings, tag: str, label: Tensor | None) -> Any:
     """The condition of one call: the enlarged image, noised with the draw of this tag; without an image the label."""
     if told.image is None:
         return label
+    size = told.image.to(x) if told.small else x
+    image = lifted(told.image.to(x), size)
     if told.level < 0:
-        return Noised(lifted(told.image.to(x), x), 1.0, 0.0, partial(lifted, like=x), label)
-    noise = draws.normal(tag, lifted(told.image.to(x), x))
-    return augmented(told.image, x, told.level, noise, label)
+        return Noised(image, 1.0, 0.0, partial(lifted, like=size), label)
+    return augmented(told.image, size, told.level, draws.normal(tag, image), label)
 
 
 def cascade_step(
@@ -189,7 +191,7 @@ def cascade_step(
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, condition: Any, level: float = 0.25,
     fixed: bool = False, guidance: float = 1.0, quantile: float = 0.95, ceiling: float = 1.0, share: float = 0.0,
-    learned: bool = False, ddim: bool = False,
+    learned: bool = False, ddim: bool = False, small: bool = False,
 ) -> Run:  # fmt: skip
     """One stage from grid[0] to grid[-1]. x [B,*D]; condition: low [B,c,h,w], Labelled(low, label), or labels [B].
 
@@ -197,27 +199,41 @@ def sample(
     level .25 (stage II of the code; 0 in stage III; below 0: no noise at all), fixed: the augmentation is drawn once,
     guidance g (the code: 4 in stages II and III, 7 in I; our default 1 asks no unguided half), quantile .95 (0: no
     clipping), ceiling 1 (1.5 in stage I), share of the log variance from its lower bound 0 to its upper 1, or `learned`
-    from the model's with_share. Raises ValueError for a level >= 1, a ceiling below 1, a quantile outside [0, 1].
+    from the model's with_share; small: the image is noised at its own size. Raises ValueError for a level >= 1, a
+    ceiling below 1, a quantile outside [0, 1], guidance or share that are not finite, a condition that x cannot have.
     """
     for name, value, wanted, holds in (
         ("level", level, "below 1 (0 is the chain's first knot, below 0 none)", level < 1),
         ("quantile", quantile, "in [0, 1], 0 for no clipping", 0 <= quantile <= 1),
         ("ceiling", ceiling, "at least 1, which is plain clipping", ceiling >= 1),
+        ("guidance", guidance, "a finite number, 1 for none", math.isfinite(guidance)),
+        ("share", share, "a finite number, 0 for the lower variance and 1 for the upper", math.isfinite(share)),
     ):
         if not holds:
             raise ValueError(f"{name}: {value!r}, expected {wanted}")
-    if isinstance(condition, Tensor):
-        labels = condition.ndim == 1 and not condition.is_floating_point()
-        condition = Labelled(None, condition) if labels else Labelled(condition)
-    image, label = condition
-    for part in (image, label):
-        if part is not None and part.shape[0] != x.shape[0]:
-            raise ValueError(f"condition: {part.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
-    told = Settings(image, label, level, fixed, guidance, quantile, ceiling, share, learned)
+    image, label = _told(condition, x)
+    told = Settings(image, label, level, fixed, guidance, quantile, ceiling, share, learned, small)
     rows = plan(grid, process, ddim=ddim)
     once = seen(x, draws, told, "augment", label) if fixed and image is not None else None
     tags = () if ddim else ("step",)
     return drive(rows, partial(cascade_step, told=told), model, x, draws=draws, memory=once, tags=tags)
+
+
+def _told(condition: Any, x: Tensor) -> Labelled:
+    """Image and label of a condition that x can have."""
+    if isinstance(condition, Tensor):
+        labels = condition.ndim == 1 and not condition.is_floating_point()
+        condition = Labelled(None, condition) if labels else Labelled(condition)
+    if not isinstance(condition, Labelled):
+        what = "None" if condition is None else f"a {type(condition).__name__}"
+        raise ValueError(f"condition: {what}, expected an image, Labelled(image, label) or labels int64 [B]")
+    for part in condition:
+        if part is not None and part.shape[0] != x.shape[0]:
+            raise ValueError(f"condition: {part.shape[0]} rows, expected {x.shape[0]}, one for each row of x")
+    image = condition.image
+    if image is not None and image.ndim == x.ndim == 4 and image.shape[1] != x.shape[1]:
+        raise ValueError(f"condition: an image of {image.shape[1]} channels, expected {x.shape[1]}, as x has")
+    return condition
 
 
 class Stage(NamedTuple):
@@ -287,7 +303,8 @@ def _parametrised(net: Any, process: Process, mean_of: Callable[..., Tensor]) ->
         rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
         alpha, sigma = (torch.as_tensor(c, dtype=torch.float64) for c in (condition.alpha, condition.sigma))
         level = ((sigma / alpha).clamp(min=3.4e-4).log() / 4).expand(x.shape[0])  # e^-8: below any knot
-        raw = net(x, (2 * rows - 1).to(x.device), condition.image, level.to(x.device)).to(x.dtype)
+        image = lifted(condition.image, x)  # one that was noised at its own size
+        raw = net(x, (2 * rows - 1).to(x.device), image, level.to(x.device)).to(x.dtype)
         return mean_of(x, raw, expand(process.alpha(rows), x), expand(process.sigma(rows), x))
 
     return Conditional("mean", predict)
@@ -304,7 +321,9 @@ def from_v(net: Any, *, process: Process) -> Conditional:
 
 
 def grouped(name: str) -> Callable[[int, Process], Tensor]:
-    """One of GROUPS as a grid; the steps asked for are its own sum, others raise BadGrid."""
+    """One of GROUPS as a grid; the steps asked for are its own sum, others and other names raise BadGrid."""
+    if name not in GROUPS:
+        raise grids.BadGrid(f"name: {name!r} is not known; expected one of {', '.join(GROUPS)}")
 
     def grid(steps: int, process: Process) -> Tensor:
         groups = GROUPS[name]

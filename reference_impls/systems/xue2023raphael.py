@@ -77,8 +77,14 @@ def _each(h: Tensor, choice: Tensor, experts: Sequence[Expert]) -> Tensor:
 
 
 def _count(logits: Tensor, experts: Sequence[Any]) -> None:
+    _some(experts)
     if logits.shape[-1] != len(experts):
         raise ValueError(f"logits: {logits.shape[-1]} for {len(experts)} experts, expected one for each")
+
+
+def _some(experts: Sequence[Any]) -> None:
+    if not experts:
+        raise ValueError("experts: none, expected at least one to choose from")
 
 
 def masks_of(attention: Tensor, *, threshold: float = THRESHOLD) -> Tensor:
@@ -117,6 +123,7 @@ def edge_loss(
 
 def routed(experts: Sequence[Model], gate: Callable[[Tensor], Tensor]) -> Predictor:
     """The denoiser whose expert is chosen by t alone: gate maps t, float64 [B], to logits [B,n]. Raises ValueError."""
+    _some(experts)
     if len({expert.kind for expert in experts}) > 1:
         raise ValueError(f"experts: of kinds {', '.join(sorted(e.kind for e in experts))}, expected one kind for all")
 
@@ -150,7 +157,7 @@ def level_centres(experts: int, process: Process) -> Tensor:
 
     Where lam is infinite at an end of the process, the groups end a thousandth of its interval before.
     """
-    if not isinstance(experts, int) or experts < 1:
+    if isinstance(experts, bool) or not isinstance(experts, int) or experts < 1:
         raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
     slack = 1e-3 * (process.t_max - process.t_min)
     first = process.t_max - slack * (process.alpha(process.t_max) <= 0)
