@@ -341,6 +341,8 @@ def test_bad_input_is_refused_before_anything_is_evaluated(sample):
     for options, said in (
         (dict(condition=LABELS, guidance=math.inf), "^guidance: inf, expected a finite number"),
         (dict(condition=LABELS[:4]), "^condition: 4 rows, expected 6"),
+        (dict(condition=None), "^condition: None, expected labels"),
+        (dict(condition=cfg.Mixed(LABELS, None)), "^condition: None, expected labels"),
         (dict(condition=cfg.Mixed(LABELS, LABELS[:4])), "^condition: 4 rows, expected 6"),
         (dict(condition=LABELS, mixer=-0.1), "^mixer: -0.1, expected a number in"),
         (dict(condition=LABELS, **({"order": 3} if sample is cfg.flow else {"interpolation": 1.2})), "1.2|3, expected"),
@@ -359,6 +361,8 @@ def test_the_transform_refuses_too_and_serves_any_sampler():
         cfg.guided(classes(), cfg.Mixed(LABELS, LABELS), 2.0, mixer=1.5)
     with pytest.raises(ValueError, match="^guidance: nan"):
         cfg.guided(classes(), LABELS, math.nan)
+    with pytest.raises(ValueError, match="^condition: None"):
+        cfg.guided(classes(), None, 2.0)
     with pytest.raises(ValueError, match="^condition: 6 labels, expected 4"):
         cfg.guided(classes(), LABELS, 2.0)(normals(4, 2), 0.4)
     assert require(cfg.guided(classes(), LABELS, 2.0), "mean", 6).kind == "mean"

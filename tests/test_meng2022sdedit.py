@@ -277,7 +277,8 @@ def test_official_card_is_the_repository_s_setting():
     [
         ({"eta": 1.5}, r"eta: 1.5, expected a number in \[0, 1\]"),
         ({"large": True, "eta": 0.0}, "large: True with eta 0.0"),
-        ({"repetitions": 0}, "repetitions: 0, expected at least 1"),
+        ({"repetitions": 0}, "repetitions: 0, expected a whole number from 1"),
+        ({"repetitions": 1.5}, "repetitions: 1.5, expected a whole number from 1"),
     ],
 )
 def test_bad_options_are_refused_before_the_first_evaluation(options, said):
@@ -287,3 +288,31 @@ def test_bad_options_are_refused_before_the_first_evaluation(options, said):
         SDE.sample(silent, x, knots(3), process=CHAIN, draws=Silence(), guide=Guide(x), **options)
     with pytest.raises(grids.BadGrid):
         SDE.sample(silent, x, knots(3).flip(0), process=CHAIN, draws=Silence(), guide=Guide(x))
+
+
+@pytest.mark.parametrize(
+    ("image", "known", "said"),
+    [
+        ((2, 5), None, r"^guide.image: shape \(2, 5\), expected one that broadcasts to that of x, \(2, 3\)"),
+        ((3, 3), None, r"^guide.image: shape \(3, 3\)"),
+        ((2, 2, 3), None, r"^guide.image: shape \(2, 2, 3\)"),
+        ((2, 3), torch.ones(4, dtype=torch.bool), r"^guide.known: shape \(4,\), expected one that broadcasts"),
+        ((2, 3), torch.ones(2, 3), "^guide.known: torch.float32, expected torch.bool, True where it is kept"),
+    ],
+)
+def test_a_guide_that_does_not_fit_is_refused_before_the_first_evaluation(image, known, said):
+    x, guide = normals("x", 2, 3), Guide(torch.zeros(image, **F64), known)
+    silent = Predictor("mean", lambda x, t: pytest.fail("evaluated"))
+    with pytest.raises(ValueError, match=said):
+        SDE.sample(silent, x, knots(3), process=CHAIN, draws=Silence(), guide=guide)
+    with pytest.raises(ValueError, match=said):
+        SDE.start(Silence(), x, knots(3), CHAIN, {"guide": guide})
+
+
+def test_one_image_may_serve_all_rows():
+    x, image, known = normals("x", 4, 3), normals("g", 1, 3), torch.tensor([[True], [False], [False], [True]])
+    ends = [
+        SDE.sample(MODEL, x, knots(5), process=CHAIN, draws=Philox(1, 4), guide=Guide(g, known)).x
+        for g in (image, image.expand(4, 3), image[0])
+    ]
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])

@@ -20,13 +20,13 @@ from reference_impls.targets.atoms import digits
 
 F64 = dict(dtype=torch.float64)
 CHAIN = processes.named("discrete-linear")
-(CODE,) = paper.PAPER.samplers
+CODE, OFFICIAL = paper.PAPER.samplers
 ABAR = (1 - torch.linspace(1e-4, 0.02, 1000, **F64)).cumprod(0)
 EXACT = exact_model(CHAIN)
 MODEL = Predictor("mean", lambda x, t: EXACT(x, t) + 0.2 * x.roll(1, -1))  # lets every coordinate see its neighbour
 ALL = dict(
     confidence=1.7, stop=0, bound_at_index=False, climb=False, threshold=False, corrected=1, deepest=0, shallowest=20,
-    of=0, epsilon=1.15e-5, rounds=4, steps=200, shrink=0.8, closing=True, printed_sign=False,
+    above=0, epsilon=1.15e-5, rounds=4, steps=200, shrink=0.8, closing=True, printed_sign=False,
 )  # fmt: skip
 ROUND_TRIP = dict(steps=0, closing=False, confidence=math.inf)
 
@@ -102,6 +102,22 @@ def test_sampler_is_the_published_loop(threshold, at_index, end):
     )  # fmt: skip
     torch.testing.assert_close(run.x, x, rtol=1e-10, atol=1e-10)
     assert run.nfe == row == 2 * 29 + 2 * 3 * (2 + 1) + (end != "lowest")
+
+
+def test_official_card_is_the_notebook_for_latent_200():
+    """ddim_step and editing_with_ode of CODE.ipynb, run in float64 from our start (their casts to float32 taken out).
+
+    gmm-64, image .5 Philox(1, 3), all draws Philox(2, 3): levels 0 .. 198 of 200, latents 198 and 20, 250 steps each.
+    """
+    image, draws = 0.5 * Philox(1, 3).normal("g", torch.empty(3, 1, 8, 8, **F64)), Philox(2, 3)
+    grid = OFFICIAL.grid(198, CHAIN)
+    assert torch.equal(grid, CODE.grid(199, CHAIN)[1:])
+    x = OFFICIAL.start(draws, image, grid, CHAIN, {"guide": Guide(image)})
+    model = targets.exact(targets.named("gmm-64"), CHAIN)
+    run = OFFICIAL.sample(model, x, grid, process=CHAIN, draws=draws, guide=Guide(image))
+    official = (10.826210273067598, 0.23438390993730396, -0.4305378265965023)
+    assert (run.x.sum().item(), run.x[0, 0, 0, 0].item(), run.x[2, 0, 7, 7].item()) == pytest.approx(official, rel=1e-9)
+    assert run.nfe == OFFICIAL.nfe(grid) == 2 * 198 + 2 * (4 * 62 + 4) + 1 == 901
 
 
 def test_bound_of_the_code_is_far_too_tight():
@@ -271,6 +287,7 @@ def test_thresholding_is_per_sample():
     expected = [[0.5, -0.2, 0.9], [1.0, -1.0, 0.3 / 1.3], [1.0, 1.0, -1.0]]
     torch.testing.assert_close(paper.thresholded(mean).flatten(1), torch.tensor(expected, **F64))
     torch.testing.assert_close(paper.thresholded(mean[1:2]), paper.thresholded(mean)[1:2])
+    assert paper.thresholded(mean[:0]).shape == (0, 3, 1)
 
 
 def test_latents_and_their_step_sizes():
@@ -281,7 +298,7 @@ def test_latents_and_their_step_sizes():
     assert paper.corrections(200, 3, 0, 0) == [199, 99, 0]
     assert paper.corrections(23, 2, 0, 20) == [22, 20] and paper.corrections(200, 3, 198, 20) == [198, 109, 20]
     grid = CODE.grid(199, CHAIN)[1:]
-    rows = paper.plan(grid, CHAIN, **{**ALL, "corrected": 2, "of": 200, "steps": 250})
+    rows = paper.plan(grid, CHAIN, **{**ALL, "corrected": 2, "above": 1, "steps": 250})
     drift = -rows.grow * CHAIN.sigma(rows.t) ** 2
     first = drift[198], drift[198 + 252 + 178]
     assert first[0].item() == pytest.approx(1.15e-5 * 100 ** (1 / 199), rel=1e-6)
@@ -305,15 +322,26 @@ def test_start_and_grid_are_the_code_s():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"rounds": 0}, "rounds, steps, epsilon, confidence, stop: 0"),
-        ({"steps": -1}, "rounds, steps, epsilon, confidence, stop: 4, -1"),
-        ({"confidence": -1.0}, "expected at least 1, 0, 0, 0, 0"),
-        ({"epsilon": -1.0}, "4, 200, -1.0"),
-        ({"stop": -1}, "1.7, -1, expected"),
-        ({"shallowest": -1}, "corrected, shallowest: 1, -1"),
-        ({"deepest": 9}, "deepest: 9, expected the index of one of 9 levels"),
-        ({"corrected": 0}, "corrected, shallowest: 0"),
-        ({"of": 5}, "of: 5, expected 0 or the number of levels"),
+        ({"rounds": 0}, "^rounds: 0, expected a whole number from 1, of one"),
+        ({"rounds": 2.0}, "^rounds: 2.0, expected a whole number from 1"),
+        ({"steps": -1}, "^steps: -1, expected a whole number from 0, the noisy"),
+        ({"steps": 2.5}, "^steps: 2.5, expected a whole number from 0"),
+        ({"steps": 3}, "^steps: 3, expected 0 or rounds = 4 at least"),
+        ({"confidence": -1.0}, "^confidence: -1.0, expected a number from 0, standard"),
+        ({"confidence": math.nan}, "^confidence: nan, expected a number from 0"),
+        ({"epsilon": -1.0}, "^epsilon: -1.0, expected a number from 0, the step size, finite"),
+        ({"epsilon": math.nan}, "^epsilon: nan, expected"),
+        ({"epsilon": math.inf}, "^epsilon: inf, expected"),
+        ({"shrink": -1.0}, "^shrink: -1.0, expected a number from 0, what the"),
+        ({"shrink": math.nan}, "^shrink: nan, expected"),
+        ({"renoise": -1.0}, "^renoise: -1.0, expected a number from 0, the standard"),
+        ({"renoise": math.nan}, "^renoise: nan, expected"),
+        ({"stop": -1}, "^stop: -1, expected a whole number from 0, the last"),
+        ({"shallowest": -1}, "^shallowest: -1, expected a whole number from 0"),
+        ({"deepest": 9}, "^deepest: 9, expected the index of one of 9 levels"),
+        ({"deepest": -1}, "^deepest: -1, expected a whole number from 0"),
+        ({"corrected": 0}, "^corrected: 0, expected a whole number from 1"),
+        ({"above": -1}, "^above: -1, expected a whole number from 0, levels"),
     ],
 )
 def test_bad_options_are_refused_before_the_first_evaluation(options, said):
@@ -323,10 +351,12 @@ def test_bad_options_are_refused_before_the_first_evaluation(options, said):
 
 
 def test_the_limits_of_the_options_are_allowed():
-    """Two levels that are the whole grid, one round, no step size, no confidence: as without a correction."""
+    """Two levels, one round, no step size, no confidence: as without a correction; steps may be as few as rounds."""
     x, grid = normals("x", 3, 2), CODE.grid(1, CHAIN)
-    still = edited(x, grid, steps=2, rounds=1, epsilon=0.0, confidence=0.0, of=2, climb=True)
+    still = edited(x, grid, steps=2, rounds=1, epsilon=0.0, confidence=0.0, climb=True)
     assert torch.equal(still.x, edited(x, grid, climb=True, **ROUND_TRIP).x) and still.nfe == 6
+    one_each = edited(x, grid, draws=Philox(1, 3), steps=4, rounds=4, shrink=0.0, confidence=math.inf)
+    assert one_each.nfe == 2 + 4 + 4
 
 
 def test_bad_grids_are_refused_before_the_first_evaluation():

@@ -11,10 +11,10 @@ digits-unet-experts4(-each), which are as many and see as much data; it was froz
 
 Two and eight perceptrons were frozen before they were trained; not blind: four had left some block's loss at [-.26, .008]
 and every block's at [-.06, .11] over five training seeds, so that ten seeds are asked, of which digits-experts1@5 to @9
-are new. What edges cost 2m is asked of differences of one number between step sizes:
-any smooth function of the end states, here the error against the exact flow, which is not the mixture's own, nears its
-limit with the solver's order. Not blind: the paper's test has these orders on another mixture, an audit had them on a
-third, and a pilot on seeds 101 to 104 gave .94 and 2.01; the claims have seeds 20 to 29.
+are new. What edges cost 2m is asked of differences of one number between step sizes: any smooth function of the end
+states, here the error against the exact flow, which is not the mixture's own, nears its limit with the solver's order.
+Not blind: the paper's test has these orders on another mixture, an audit had them on a third, and a pilot on seeds 101 to
+104 gave .94 and 2.01; the claims have seeds 20 to 29.
 """
 
 import math

@@ -70,10 +70,10 @@ def guided(model: ConditionalModel, condition: Any, guidance: float, *, mixer: f
     """u + guidance (c - u) as a Model of the mean; a branch without weight is not evaluated.
 
     condition: labels int64 [B], then all branches are rows of one call; or whatever else the model takes, then each
-    is a call; or Mixed of two such, the second with weight `mixer`. Raises ValueError if guidance is not finite or
-    mixer not in [0, 1].
+    is a call; or Mixed of two such, the second with weight `mixer`. Raises ValueError if guidance is not finite, mixer
+    not in [0, 1] or a condition None.
     """
-    _refuse(guidance, mixer)
+    _refuse(condition, guidance, mixer)
     if isinstance(condition, Mixed):
         shares = [(condition.plain, guidance * (1 - mixer)), (condition.positive, guidance * mixer)]
     else:
@@ -96,11 +96,15 @@ def guided(model: ConditionalModel, condition: Any, guidance: float, *, mixer: f
     return Predictor("mean", predict)
 
 
-def _refuse(guidance: float, mixer: float) -> None:
+def _refuse(condition: Any, guidance: float, mixer: float) -> None:
     if not math.isfinite(guidance):
         raise ValueError(f"guidance: {guidance!r}, expected a finite number (1 is the conditional model)")
     if not 0 <= mixer <= 1:
         raise ValueError(f"mixer: {mixer!r}, expected a number in [0, 1], the positive branch's share")
+    if any(part is None for part in (condition if isinstance(condition, Mixed) else (condition,))):
+        raise ValueError(
+            "condition: None, expected labels int64 [B] or what else the model takes; -1 labels a row without one"
+        )
 
 
 def _branches(model: ConditionalModel, given: list[Any], *, with_none: bool) -> Callable[[Tensor, Time], tuple]:
@@ -195,7 +199,7 @@ def flow(
 
 def _bound(x: Tensor, condition: Any, guidance: float, mixer: float) -> Callable[..., Any]:
     """The step with its condition; raises ValueError before anything is evaluated."""
-    _refuse(guidance, mixer)
+    _refuse(condition, guidance, mixer)
     for part in condition if isinstance(condition, Mixed) else (condition,):
         if isinstance(part, Tensor) and part.shape[0] != x.shape[0]:
             raise ValueError(f"condition: {part.shape[0]} rows, expected {x.shape[0]}, one for each row of x")

@@ -82,8 +82,8 @@ def plan(grid: Tensor, process: Process, *, eta: float, large: bool, repetitions
         raise ValueError(f"eta: {eta!r}, expected a number in [0, 1] (1 is the SDE, 0 the ODE)")
     if large and eta != 1:
         raise ValueError(f"large: True with eta {eta!r}, expected eta = 1; only the SDE has two published variances")
-    if repetitions < 1:
-        raise ValueError(f"repetitions: {repetitions!r}, expected at least 1; one is the paper's algorithm")
+    if not isinstance(repetitions, int) or repetitions < 1:
+        raise ValueError(f"repetitions: {repetitions!r}, expected a whole number from 1; one is the paper's algorithm")
     t, s = grids.checked(grid)[:-1], grid[1:]
     h = process.lam(s) - process.lam(t)
     shrink = torch.log1p(eta**2 * torch.expm1(-2 * h)) / 2  # log sqrt(1 - (v/sigma_s)^2)
@@ -104,6 +104,24 @@ def plan(grid: Tensor, process: Process, *, eta: float, large: bool, repetitions
     whole.begin[t.shape[0] :: t.shape[0]] = process.alpha(t[0])
     whole.fresh[t.shape[0] :: t.shape[0]] = process.sigma(t[0])
     return whole
+
+
+def fitting(guide: Guide, x: Tensor) -> Guide:
+    """The guide as x [B,*D] is, in shape, dtype and device; raises ValueError if a part of it does not fit x."""
+    image, known = guide
+    for name, part in (("image", image), ("known", known)):
+        if part is not None and not _broadcasts(part, x):
+            raise ValueError(
+                f"guide.{name}: shape {tuple(part.shape)}, expected one that broadcasts to that of x, {tuple(x.shape)}"
+            )
+    if known is not None and known.dtype != torch.bool:
+        raise ValueError(f"guide.known: {known.dtype}, expected torch.bool, True where it is kept; give mask > 0")
+    return Guide(image.to(x.device, x.dtype).expand_as(x), None if known is None else known.to(x.device))
+
+
+def _broadcasts(part: Tensor, x: Tensor) -> bool:
+    own = part.shape[::-1]
+    return len(own) <= x.ndim and all(a in (1, b) for a, b in zip(own, x.shape[::-1], strict=False))
 
 
 def edit_step(
@@ -144,19 +162,16 @@ def sample(
     "fixedsmall", its sample_step 3. Raises ValueError, BadGrid.
     """
     rows = plan(grid, process, eta=eta, large=large, repetitions=repetitions, lag=lag)
-    image = guide.image.to(x.device, x.dtype)
-    known = None if guide.known is None else guide.known.to(x.device)
+    image, known = guide = fitting(guide, x)
     t0 = grid[0].item()
     noise = None if known is None else (x - process.alpha(t0) * image) / process.sigma(t0)
-    step = partial(edit_step, guide=Guide(image, known))
+    step = partial(edit_step, guide=guide)
     return drive(rows, step, model, x, draws=draws, memory=noise, tags=("step",) if eta > 0 else ())
 
 
 def start_noised(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:
-    """alpha_t g + sigma_t e at t = grid[0], [B,*D]."""
-    t = grid[0].item()
-    image = aids["guide"].image.to(like.device, like.dtype)
-    return process.noised(image, t, draws.normal("start", like))
+    """alpha_t g + sigma_t e at t = grid[0], [B,*D]. Raises ValueError if the guide does not fit `like`."""
+    return process.noised(fitting(aids["guide"], like).image, grid[0].item(), draws.normal("start", like))
 
 
 def from_half(steps: int, process: Process) -> Tensor:

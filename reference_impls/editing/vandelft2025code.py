@@ -11,8 +11,8 @@ Step        Encode, j = 0 .. L-1: for j > stop clip x to +-(alpha_j + c sigma_j)
             once x + e s; then e is multiplied by .8. e = epsilon 100^((n-1-j)/(n-1)) of n levels.
             Decode: DDIM from t_L down to t_0, and on to clean data if the grid ends there.                    [alg. 1]
             DDIM from u to w, either way: (sigma_w/sigma_u) (x - alpha_u D) + alpha_w D.
-Cost        NFE = 2 L + K (N // K) + K for each corrected latent, one more if the grid ends at 0. Stochastic by the
-            correction only.
+Cost        NFE = 2 L + K (N // K) + K for each corrected latent, one more if the grid ends at 0; `official` 901
+            on its 199 levels. Stochastic by the correction only.
 Exact when  no correction and no clipping: a point mass comes back exactly on any grid, the round trip of Gaussian data
             is first order, the latent tends to the exact flow's. The correction's stationary variance on Gaussian data,
             v the marginal's, is v/(1 - e/(2v)), stable for e < 2v. |x0| <= 1: a pixel of x_t is clipped with
@@ -24,18 +24,20 @@ Differs     The code clips at the alpha-bar of the grid index j where it should 
             index 0, whose "previous" is index 1: the result is one level too noisy (`climb`). Algorithm 1 as printed
             has a minus before the score, its equation 1 and the code a plus (`printed_sign`). The last update of a
             round uses the raw network output where all others threshold D; a round of one step evaluates and does not
-            move. The image gets .01 noise twice in the notebook (`renoise`), once in the trainer, unscaled by alpha:
-            our start puts it at level 0. The notebook corrects two latents (`corrected`) in 250 steps, the text has 200
-            and 300; thresholding (`threshold`) is on in both; clipping is on in the trainer, off in the notebook.
-            Options that are the code's are off by default. Its switches that clip while correcting or decoding, or
-            scale epsilon by 1/sigma, are off in both: not here. Of four samples the paper keeps the nearest to the
-            clean image: an oracle, not done here.
+            move (less than one a round is refused here). The image gets .01 noise twice in the notebook (`renoise`),
+            once in the trainer, unscaled by alpha: our start puts it at level 0. The notebook corrects two latents
+            (`corrected`) in 250 steps, the text has 200 and 300; thresholding (`threshold`) is on in both; clipping is
+            on in the trainer, off in the notebook. Options that are the code's are off by default; the notebook's for
+            latent 200 together are `official`. The code's switches that clip while correcting or decoding, or scale
+            epsilon by 1/sigma, are off in both: not here. Of four samples the paper keeps the nearest to the clean
+            image: an oracle, not done here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -44,10 +46,31 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Guide, Model, Paper, Run, Sampler
+from reference_impls.core.types import Draws, Guide, Model, Paper, Reduction, Run, Sampler
 
 TRAINED, SPACING = 1000, 5  # length of the training chain; the official grid has every fifth of its levels
 QUANTILE, MOST = 0.98, 1.3  # of dynamic thresholding [code]
+NOTEBOOK = dict(  # what differs from the text, for latent 200
+    steps=250, corrected=2, above=1, confidence=math.inf, bound_at_index=True, threshold=True, climb=True, renoise=0.01
+)  # fmt: skip
+TEXT = dict(
+    steps=200, corrected=1, above=0, confidence=1.7, bound_at_index=False, threshold=False, climb=False, renoise=0.0
+)  # fmt: skip
+COUNTS = {  # option -> its least value and what it is
+    "steps": (0, "the noisy updates of a latent; 0 leaves it as it is"),
+    "rounds": (1, "of one step size each; 1 keeps the size"),
+    "corrected": (1, "the latents to correct; steps = 0 without closing corrects none"),
+    "deepest": (0, "the index of the highest of them; 0 is the noisiest level"),
+    "shallowest": (0, "the index of the lowest of them"),
+    "above": (0, "levels of the whole grid above this one; 0 if it is whole"),
+    "stop": (0, "the last index that is not clipped"),
+}
+SIZES = {  # option -> what it is
+    "epsilon": "the step size, finite",
+    "shrink": "what the step size is multiplied by after a round, finite",
+    "renoise": "the standard deviation of a second noise, finite; 0 is none",
+    "confidence": "standard deviations of noise; inf does not clip",
+}
 
 
 class Plan(NamedTuple):
@@ -97,13 +120,23 @@ def langevin(
     return Plan(times, free, flag, -drift, drift * process.alpha(t), noisy * (2 * e).sqrt())
 
 
+def _refuse(steps: int, rounds: int, options: Mapping[str, Any]) -> None:
+    """ValueError for a value that an option cannot have."""
+    for name, (least, meaning) in COUNTS.items():
+        if not isinstance(options[name], int) or options[name] < least:
+            raise ValueError(f"{name}: {options[name]!r}, expected a whole number from {least}, {meaning}")
+    for name, meaning in SIZES.items():
+        if not 0 <= options[name] <= math.inf or (name != "confidence" and options[name] == math.inf):
+            raise ValueError(f"{name}: {options[name]!r}, expected a number from 0, {meaning}")
+    if 0 < steps < rounds:
+        raise ValueError(f"steps: {steps!r}, expected 0 or rounds = {rounds} at least; a round has steps // rounds")
+
+
 def corrections(count: int, corrected: int, deepest: int, shallowest: int) -> list[int]:
     """Indices of the latents to correct among levels 0 .. count-1, as the code spreads them."""
     top = deepest or count - 1
-    if not 0 <= deepest < count:
+    if not isinstance(deepest, int) or not 0 <= deepest < count:
         raise ValueError(f"deepest: {deepest!r}, expected the index of one of {count} levels, or 0 for the noisiest")
-    if corrected < 1 or shallowest < 0:
-        raise ValueError(f"corrected, shallowest: {corrected!r}, {shallowest!r}, expected at least 1 latent and 0")
     if corrected == 1 or top + 1 <= shallowest + corrected:
         return [top]
     spread = torch.linspace(shallowest, top, corrected, dtype=torch.float64)
@@ -112,7 +145,7 @@ def corrections(count: int, corrected: int, deepest: int, shallowest: int) -> li
 
 def plan(
     grid: Tensor, process: Process, *, confidence: float, stop: int, bound_at_index: bool, climb: bool, threshold: bool,
-    corrected: int, deepest: int, shallowest: int, of: int, epsilon: float, rounds: int, **correction: Any,
+    corrected: int, deepest: int, shallowest: int, above: int, epsilon: float, rounds: int, **correction: Any,
 ) -> Plan:  # fmt: skip
     """Every row of encoding, correcting and decoding; options as in `sample`. Raises ValueError, BadGrid."""
     lowest_first = levels(grid)
@@ -121,18 +154,11 @@ def plan(
         raise grids.BadGrid(f"grid: its lowest level {lowest_first[0].item():g} has sigma = 0, expected noise or t = 0")
     if climb and count < 2:
         raise grids.BadGrid("grid: one level with noise, expected two: climb goes from the lowest to the one above it")
-    if rounds < 1 or correction["steps"] < 0 or epsilon < 0 or not confidence >= 0 or stop < 0:
-        raise ValueError(
-            f"rounds, steps, epsilon, confidence, stop: {rounds!r}, {correction['steps']!r}, {epsilon!r}, "
-            f"{confidence!r}, {stop!r}, expected at least 1, 0, 0, 0, 0"
-        )
-    if of and of < count:
-        raise ValueError(f"of: {of!r}, expected 0 or the number of levels of a grid whose lowest {count} these are")
     places = (torch.arange(count, dtype=torch.float64) + 1) / TRAINED if bound_at_index else lowest_first
     bound = confidence_bound(places, process, confidence)
     bound[: stop + 1] = math.inf  # with stop = 0 the image itself is not clipped
     parts = [ddim(lowest_first[:-1], lowest_first[1:], process, bound=bound[:-1], threshold=threshold)]
-    at, whole = corrections(count, corrected, deepest, shallowest), max(1, (of or count) - 1)
+    at, whole = corrections(count, corrected, deepest, shallowest), max(1, count + above - 1)
     for j in range(count - 1, -1, -1):
         here = lowest_first[j : j + 1]
         if j in at:
@@ -145,6 +171,8 @@ def plan(
 
 def thresholded(mean: Tensor) -> Tensor:
     """D clipped to [-s, s] and divided by s, s the 98 % quantile of its absolute values within [1, 1.3], per sample."""
+    if mean.shape[0] == 0:
+        return mean
     s = mean.flatten(1).abs().quantile(QUANTILE, dim=1).clamp(1, MOST).reshape(-1, *[1] * (mean.ndim - 1))
     return torch.minimum(torch.maximum(mean, -s), s).div_(s)
 
@@ -176,7 +204,7 @@ def sample(
     corrected: int = 1,
     deepest: int = 0,
     shallowest: int = 20,
-    of: int = 0,
+    above: int = 0,
     confidence: float = 1.7,
     stop: int = 0,
     bound_at_index: bool = False,
@@ -189,16 +217,18 @@ def sample(
 
     guide: not looked at, x is the image. steps N 200, rounds K 4, shrink .8, confidence c 1.7: the paper's text;
     epsilon 1.15e-5: the notebook. closing: the noise-free update of a round. corrected, shallowest: how many latents
-    are corrected and where the lowest of them is, spread up to index `deepest` (0: the top). of: levels of the whole
-    grid of which this is the lower part (0: it is whole), for the scale of epsilon. stop: up to this index nothing is
-    clipped; 0 in the trainer. bound_at_index, threshold, climb, printed_sign, renoise (the image's second noise): see
-    Differs. Raises ValueError, BadGrid.
+    are corrected and where the lowest of them is, spread up to index `deepest` (0: the top). above: how many levels the
+    whole grid has above this one, for the scale of epsilon. stop: up to this index nothing is clipped; 0 in the
+    trainer. bound_at_index, threshold, climb, printed_sign, renoise (the image's second noise): see Differs. Raises
+    ValueError, BadGrid.
     """
-    rows = plan(
-        grid, process, confidence=confidence, stop=stop, bound_at_index=bound_at_index, climb=climb,
-        threshold=threshold, corrected=corrected, deepest=deepest, shallowest=shallowest, of=of, epsilon=epsilon,
-        rounds=rounds, steps=steps, shrink=shrink, closing=closing, printed_sign=printed_sign,
+    options = dict(
+        confidence=confidence, stop=stop, bound_at_index=bound_at_index, climb=climb, threshold=threshold,
+        corrected=corrected, deepest=deepest, shallowest=shallowest, above=above, epsilon=epsilon, rounds=rounds,
+        steps=steps, shrink=shrink, closing=closing, printed_sign=printed_sign,
     )  # fmt: skip
+    _refuse(steps, rounds, {**options, "renoise": renoise})
+    rows = plan(grid, process, **options)
     if renoise > 0:
         x = x.add(draws.normal("again", x), alpha=renoise)
     return drive(rows, code_step, model, x, draws=draws, tags=("step",))
@@ -223,6 +253,17 @@ def evaluations(grid: Tensor) -> float:
     return 2.0 * (levels(grid).shape[0] - 1) + 204 + float(grid[-1] == 0)
 
 
+def notebook_levels(steps: int, process: Process) -> Tensor:
+    """The lower steps + 1 levels of fifth_levels(steps + 1): with 198 steps the notebook's for latent 200."""
+    return fifth_levels(steps + 1, process)[1:]
+
+
+def notebook_evaluations(grid: Tensor) -> float:
+    """With 250 steps in 4 rounds at each latent, and the way up at the end."""
+    count = levels(grid).shape[0]
+    return 2.0 * (count - 1) + 252 * len(corrections(count, 2, 0, 20)) + 1
+
+
 PAPER = Paper(
     key="vandelft2025code",
     title="CODE: Confident Ordinary Differential Editing",
@@ -242,6 +283,19 @@ PAPER = Paper(
             needs=frozenset({"guide"}),
             nfe=evaluations,
             stochastic=True,
+        ),
+        Sampler(
+            id="vandelft2025code.official",
+            sample=partial(sample, **NOTEBOOK),
+            grid=notebook_levels,
+            consumes="mean",
+            path="discrete-linear",
+            start=start_at_the_lowest_level,
+            needs=frozenset({"guide"}),
+            nfe=notebook_evaluations,
+            stochastic=True,
+            reduces=(Reduction(TEXT, "vandelft2025code.code"),),
+            variant=True,
         ),
     ),
 )
