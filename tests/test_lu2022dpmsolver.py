@@ -345,7 +345,16 @@ BAD = [
     ("2m", {"order": 0}, ValueError, "order: 0"),
     ("adaptive2", {"order": 1}, ValueError, "order: 1, expected 2 or 3"),
     ("adaptive3", {"rtol": 0.0, "atol": 0.0}, ValueError, "rtol, atol: 0.0, 0.0"),
-    ("adaptive3", {"safety": 0.0}, ValueError, "above 0"),
+    ("adaptive3", {"safety": 0.0}, ValueError, "first, safety: 0.05, 0.0, expected first > 0, 0 < safety < 1"),
+    ("adaptive3", {"safety": 1.0}, ValueError, "0.05, 1.0, expected"),
+    ("adaptive2", {"safety": 2.0}, ValueError, "0.05, 2.0, expected"),
+    ("adaptive2", {"safety": math.nan}, ValueError, "0.05, nan, expected"),
+    ("adaptive2", {"first": 0}, ValueError, "first, safety: 0, 0.9, expected"),
+    ("adaptive2", {"rtol": -1.0}, ValueError, "rtol, atol: -1.0, 0.0078, expected"),
+    ("fast", {"order": 2.0}, ValueError, "order: 2.0"),
+    ("2m", {"order": 2.0}, ValueError, "order: 2.0"),
+    ("singlestep2", {"order": 1, "inner": "x"}, ValueError, "inner: 'x'"),
+    ("encoder2", {"inner": "rho"}, ValueError, "inner: 'rho', expected 'lam', 't' or 'sqrt_t'"),
 ]
 
 
@@ -370,7 +379,8 @@ def test_pure_noise_without_signal_is_refused(name):
 @pytest.mark.parametrize("name", DOWN)
 def test_nothing_to_denoise_is_refused(name):
     path, grid = process.named("vp-linear"), torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
-    with pytest.raises(grids.BadGrid, match="ends at clean data"):
+    what = "denoise_to_zero" if not name.startswith("adaptive") else "adaptive steps"
+    with pytest.raises(grids.BadGrid, match=f"ends at 0, clean data, expected sigma > 0 for {what}; end at t > 0"):
         options = dict(process=path, draws=Silence(), denoise_to_zero=True)
         SAMPLERS[name].sample(Predictor("mean", never), torch.ones(1, 1), grid, **options)
 
@@ -407,6 +417,7 @@ UP_AS_CODED = {
     "encoder2": (-0.1995487043279016, -0.5642461768630556),
     "encoder3": (-0.20637276130416066, -0.7501477413937286),
     "encoder_2m": (-0.13184383883175482, -0.77727785325847),
+    "encoder_3m_official": (-0.1318438388317547, -0.77727785325847),  # four steps: orders 1, 2, 2, 1
 }
 
 
@@ -417,10 +428,28 @@ def test_the_encoder_is_the_official_inverse(name):
     assert run.x.flatten().tolist() == pytest.approx(UP_AS_CODED[name], rel=1e-10)
 
 
+UP_IN_TIME = [  # the same on points even in t: order 3 over nine steps, none lowered; order 2, four singlestep ones
+    (9, {"order": 3, "memory": True, "official": True, "lower_order_final": False},
+     (-0.06049438730985815, -0.8566211925507322)),
+    (4, {"order": 2, "inner": "t"}, (-0.06640906432265926, -0.7730647627154473)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "options", "end"), UP_IN_TIME)
+def test_the_encoder_is_the_official_inverse_on_time_grids(steps, options, end):
+    """And none of its options is idle: without one of them it ends elsewhere."""
+    path, x = process.named("vp-linear"), torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+    run = partial(dpm.encode, exact_model(path), x, grids.uniform_t(steps, path), process=path, draws=Silence())
+    assert run(**options).x.flatten().tolist() == pytest.approx(end, rel=1e-10)
+    for option in options.keys() - {"order", "memory"}:
+        less = {name: value for name, value in options.items() if name != option}
+        assert (run(**less).x - run(**options).x).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name.startswith("encoder")])
 def test_clean_data_cannot_be_encoded(name):
     path, grid = process.named("vp-linear"), torch.tensor([0.9, 0.5, 0.0], dtype=torch.float64)
-    with pytest.raises(grids.BadGrid, match="ends at clean data"):
+    with pytest.raises(grids.BadGrid, match="ends at 0, clean data, expected sigma > 0 for encode; end at t > 0"):
         SAMPLERS[name].sample(Predictor("mean", never), torch.ones(1, 1), grid, process=path, draws=Silence())
 
 

@@ -266,7 +266,7 @@ def test_lower_order_final_acts_below_ten_steps(steps, lowered):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in SAMPLERS if not any(part in name for part in ("2s", "3s", "guided"))]
+    "name", [name for name in SAMPLERS if not any(part in name for part in ("2s", "3s", "guided", "fast"))]
 )
 def test_survives_both_ends_of_condot(name):
     """lam = -inf at t = 1 and +inf at t = 0: the first and the last step are first order, and the end is D."""
@@ -284,7 +284,7 @@ def test_survives_both_ends_of_condot(name):
         torch.testing.assert_close(run.x, last, rtol=1e-14, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", ["2s", "3s_taylor", "sde2s", "sde2s_independent", "sde2m_eps"])
+@pytest.mark.parametrize("name", ["2s", "3s_taylor", "fast", "sde2s", "sde2s_independent", "sde2s_sigma", "sde2m_eps"])
 def test_a_step_to_clean_data_is_the_mean(name):
     """The final step of k-diffusion: D, and one evaluation."""
     path, card, seen = process.named("vp-linear"), SAMPLERS[name], []
@@ -296,7 +296,7 @@ def test_a_step_to_clean_data_is_the_mean(name):
     assert run.nfe == len(seen) == card.nfe(grid)
 
 
-@pytest.mark.parametrize("name", ["2s", "3s", "sde2s"])
+@pytest.mark.parametrize("name", ["2s", "3s", "fast", "sde2s"])
 def test_cost_of_the_interval_to_zero_where_noise_remains(name):
     """On cosine sigma(0) > 0; the declared cost reads the grid alone: the interval to t = 0 has order 1 too."""
     path, card = process.named("cosine"), SAMPLERS[name]
@@ -373,7 +373,10 @@ def test_guidance_is_the_extrapolation_of_the_mean():
 
 def test_bad_guidance_is_refused_before_the_first_evaluation():
     x, model = torch.ones(2, 1, dtype=torch.float64), Conditional("mean", lambda y, t, condition: never(y, t))
-    for options in ({"guidance": math.nan}, {"condition": torch.zeros(3, dtype=torch.int64)}, {"threshold": 2.0}):
+    clipped_noise = {"predicts": "eps", "threshold": 0.9}
+    for options in (
+        {"guidance": math.nan}, {"condition": torch.zeros(3, dtype=torch.int64)}, {"threshold": 2.0}, clipped_noise,
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="guidance, condition|threshold"):
             told = {"condition": torch.zeros(2, dtype=torch.int64)} | options
             dpmpp.sample_guided(model, x, grids.uniform_lam(3, VP), **go(), **told)
@@ -383,7 +386,116 @@ def never(x, t):
     raise AssertionError("evaluated before the refusal")
 
 
+# dpm_solver_pytorch.py at commit 52bc3fb, "dpmsolver++", float64: exact noise prediction of G3, vp-linear
+# 1 -> 1e-3, from (.3, -1.1); singlestep_fixed with four steps on its time grids, singlestep (fast) by evaluations
+FIXED = {
+    ("t", "t", 2): (0.467865743208022, -1.7059861854321745),
+    ("t", "t", 3): (0.40638529856659894, -2.0117337136757647),
+    ("t^2", "sqrt_t", 2): (0.4982538969127572, -1.1764444051589256),
+    ("t^2", "sqrt_t", 3): (0.5118447873005683, -1.2597136820037917),
+}
+FAST = {
+    ("own", 6): (0.4603677350836394, -0.9538859508272688),
+    ("own", 7): (0.5314929056864082, -1.247731971669573),
+    ("own", 8): (0.545168443411887, -1.2528062648718015),
+    ("t", 6): (0.5399600923797423, -1.0501071822150605),
+    ("t", 7): (0.5516648315518946, -1.180451192841383),
+    ("t", 8): (0.46910495932747787, -1.700806652407844),
+}
+FROM = torch.tensor([[0.3], [-1.1]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("grid", "inner", "order"), FIXED)
+def test_singlestep_on_time_grids_is_the_official_one(grid, inner, order):
+    path = process.named("vp-linear")
+    run = partial(dpmpp.sample_singlestep, exact_model(path), FROM, grids.named(grid)(4, path), order=order)
+    found = run(process=path, draws=Silence(), inner=inner).x
+    assert found.flatten().tolist() == pytest.approx(FIXED[grid, inner, order], rel=1e-11)
+    assert (run(process=path, draws=Silence()).x - found).abs().max() > 1e-3  # in lam it ends elsewhere
+
+
+@pytest.mark.parametrize(("grid", "steps"), FAST)
+def test_fast_is_the_official_one(grid, steps):
+    path, card = process.named("vp-linear"), SAMPLERS["fast"]
+    made = (card.grid if grid == "own" else grids.named(grid))(steps, path)
+    run = card.sample(exact_model(path), FROM, made, process=path, draws=Silence())
+    assert run.x.flatten().tolist() == pytest.approx(FAST[grid, steps], rel=1e-11) and run.nfe == steps
+
+
+def test_fast_spends_what_the_paper_says():
+    """The card's examples, and a step of its own to clean data."""
+    lists = {10: [3, 3, 3, 1], 11: [3, 3, 3, 2], 12: [3, 3, 3, 2, 1], 15: [3, 3, 3, 3, 2, 1], 1: [1], 2: [2], 3: [2, 1]}
+    assert {steps: dpmpp.fast_orders(steps) for steps in lists} == lists
+    assert dpmpp.fast_orders(7, 2) == [2, 2, 2, 1] and dpmpp.fast_orders(4, 1) == [1] * 4
+    clean = torch.cat([dpmpp.fast_lam(6, VP), torch.zeros(1, dtype=torch.float64)])
+    assert dpmpp.singlestep_plan(clean, VP, order=3, inner="grid").order.tolist() == [3, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("remainder", "order"), [(0, 2), (1, 2), (2, 3)])
+def test_fast_has_the_order_that_its_remainder_leaves_it(remainder, order):
+    """A last step of order 1 costs an order; NFE = 2 mod 3 has none."""
+    errors = [
+        errors_against_the_flow(SAMPLERS["fast"], VP, dpmpp.fast_lam, steps + remainder) for steps in (384, 768, 1536)
+    ]
+    slopes = [math.log2(errors[i] / errors[i + 1]) for i in (0, 1)]
+    assert slopes == pytest.approx([order, order], abs=0.15)
+
+
+def test_fast_of_order_2_on_one_brownian_path():
+    """Stages at the grid's own points carry the noise of the path up to there; on points even in lam it is 2S-SDE."""
+    fine, coarse, x = grids.uniform_lam(8, VP), grids.uniform_lam(4, VP), torch.ones(3, 2, dtype=torch.float64)
+    options = dict(process=VP, draws=Philox(1, 3), eta=0.8)
+    ours = dpmpp.sample_singlestep(exact_model(VP), x[:, :1], fine, inner="grid", **options)
+    torch.testing.assert_close(
+        ours.x, dpmpp.sample_singlestep(exact_model(VP), x[:, :1], coarse, **options).x, rtol=1e-11, atol=1e-11
+    )
+
+
+SIGMA = (-8.0e-2, -4.2e-2, -6.2e-3, -2.2e-3)  # Gaussian data, c = .25, ve-edm 20 -> .05, power(7): relative variance
+# errors at 16 steps, ours and with sampling.py of k-diffusion at its default tree, by its recursion; then at 64
+
+
+def test_the_clock_of_the_noise_decides_the_constant():
+    path, found = process.named("ve-edm").between(0.05, 20.0), []
+    for steps in (16, 64):
+        grid = grids.named("power(7)")(steps, path)
+        found += [relative_variance_error(SAMPLERS[name], path, grid, 0.25) for name in ("sde2s", "sde2s_sigma")]
+    assert found == pytest.approx(SIGMA, rel=0.02)
+
+
+def test_the_sigma_clock_is_that_of_k_diffusion():
+    """sample_dpmpp_sde takes W(sigma_t) - W(sigma_1) for its stage and W(sigma_t) - W(sigma_s) for its end, each
+    divided by its standard deviation: their squared correlation is (sigma_t - sigma_1)/(sigma_t - sigma_s)."""
+    path, grid = process.named("ve-edm"), torch.tensor([3.0, 1.2, 0.7], dtype=torch.float64)
+    for eta, r1 in ((1.0, 0.5), (0.6, 0.3)):
+        rows = dpmpp.singlestep_plan(grid, path, eta=eta, r1=r1, noise="sigma")
+        share = (grid[:-1] - rows.t1) / (grid[:-1] - grid[1:])
+        spread = grid[1:] * (-torch.expm1(-2 * eta * (grid[:-1] / grid[1:]).log())).sqrt()
+        torch.testing.assert_close(rows.carried, share.sqrt() * spread, rtol=1e-12, atol=0)
+        torch.testing.assert_close(rows.noise, (1 - share).sqrt() * spread, rtol=1e-12, atol=0)
+
+
+def test_eta_of_a_variance_rate_is_not_ddim_s_of_a_deviation():
+    """Disagreement 13: the other eta (k-diffusion's ancestral one, DDIM's) gives eta^2 sigma_s^2 (1 - e^(-2h)); the
+    two agree at 0 and 1, and for small steps where ours is the square of the other."""
+    ddim = catalogue.samplers()["song2020ddim.ddim"].sample
+    x, zero = torch.zeros(1, 1, dtype=torch.float64), Predictor("mean", lambda y, t: torch.zeros_like(y))
+    sigma, h, draws = VE.sigma(0.4), math.log(0.5 / 0.4), Philox(3, 1)
+    grid, z = torch.tensor([0.5, 0.4], dtype=torch.float64), draws.at(0).normal("step", x)
+    for eta in (0.0, 0.5, 1.0):
+        ours = dpmpp.sample(zero, x, grid, process=VE, draws=draws, order=1, eta=eta).x / z
+        other = ddim(zero, x, grid, process=VE, draws=draws, eta=eta).x / z
+        assert ours.item() ** 2 == pytest.approx(-math.expm1(-2 * eta * h) * sigma**2, rel=1e-12)
+        assert other.item() ** 2 == pytest.approx(-(eta**2) * math.expm1(-2 * h) * sigma**2, rel=1e-12)
+
+
 BAD = [
+    ("2m", {"order": 2.0}, "order: 2.0, expected 1, 2 or 3"),
+    ("2m", {"eta": math.inf}, "eta: inf, expected a number >= 0"),
+    ("2m", {"predicts": "eps", "threshold": 0.995}, "threshold: 0.995, bound 1.0, expected .* of data predictions"),
+    ("2s", {"inner": "rho"}, "inner: 'rho', expected 'lam', 't' or 'sqrt_t'"),
+    ("2s", {"inner": "rho", "order": 1}, "inner: 'rho'"),
+    ("fast", {"r1": 0.3}, "inner: 'grid', expected .* neither r1 nor r2"),
     ("2m", {"order": 4}, "order: 4, expected 1, 2 or 3"),
     ("2m", {"form": "heun"}, "form: 'heun', expected 'dpm'"),
     ("2m", {"eta": -0.1}, "eta: -0.1, expected a number >= 0"),

@@ -304,6 +304,14 @@ def test_shipped_start_caps_the_third_order_at_three():
         assert math.log2(errors[0] / errors[1]) == pytest.approx(expected, abs=0.15)
 
 
+def test_the_coded_vary_corrector_has_order_1_at_p_2_as_well():
+    """Disagreement 2 says p = 2 and 3; the card of order 3 declares the other."""
+    path = process.named("ve-edm").between(0.05, 0.9)
+    for where in (path, VP):
+        errors = [error(steps, where, order=2, variant="vary_official", **FULL) for steps in (256, 512)]
+        assert math.log2(errors[0] / errors[1]) == pytest.approx(1.0, abs=0.1)
+
+
 def test_lower_order_final_caps_the_order_at_two():
     """Invariant 1: its last step is of order 1."""
     for order in (2, 3):
@@ -361,6 +369,7 @@ def test_refuses_a_start_without_signal_before_it_evaluates():
     [
         ({"order": 0}, "order: 0, expected 1..4"),
         ({"order": 5}, "order: 5, expected 1..4"),
+        ({"order": 2.0}, "order: 2.0, expected 1..4"),
         ({"variant": "vary_coeff"}, "variant: 'vary_coeff', expected one of bh1"),
         ({"prediction": "eps"}, "prediction: 'eps', expected 'data' or 'noise'"),
         ({"correct_last": True, "corrector": False}, "correct_last: True, expected False"),

@@ -1,4 +1,8 @@
-"""Claims about lu2022dpmsolver."""
+"""Claims about lu2022dpmsolver.
+
+The orders under FRESH seeds were added after an audit: claim c of the card names one for every scheme, and three alone
+had been asked. Not blind: the card's slopes over nine starts and the repository's tests of them were known.
+"""
 
 import math
 from collections.abc import Callable
@@ -9,20 +13,21 @@ from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, t_interval
 
 DPM2, DPM3, DDIM = "lu2022dpmsolver.singlestep2", "lu2022dpmsolver.singlestep3", "song2020ddim.ddim"
-SEEDS = range(10)
+SEEDS, FRESH = range(10), range(20, 30)
 
 
 def g3(
-    method: str, steps: int, path: str = "ve-edm", grid: str = "power(7)", shards: int = 10, **options
+    method: str, steps: int, path: str = "ve-edm", grid: str = "power(7)", shards: int = 10, seeds: range = SEEDS,
+    **options,
 ) -> list[Job]:  # fmt: skip
-    """Error against the exact flow for 256 exact starts under each of 10 seeds; ve-edm runs from 80 to .002.
+    """Error against the exact flow for 256 exact starts under each of the seeds; ve-edm runs from 80 to .002.
 
     Adaptive methods run in one shard: the code's control is of the batch, and one of 256 is what is meant.
     """
     return [
         job(kind="sample", method=method, options=options, target="g3", process=path, grid=grid, steps=steps, n=256,
             shards=shards, seed=seed, start="exact")
-        for seed in SEEDS
+        for seed in seeds
     ]  # fmt: skip
 
 
@@ -44,8 +49,10 @@ def slope(evidence: Evidence, first: list[Job], last: list[Job]) -> Interval:
     return t_interval([math.log2(a / b) / octaves for a, b in pairs], evidence.level, n=256, over="seeds")
 
 
-def order(sentence: str, method: str, steps: tuple[int, int], grid: str = "lam", **fields) -> Claim:
-    first, last = (partial(g3, method, n, "vp-linear[0.05,0.9]", grid) for n in steps)
+def order(
+    sentence: str, method: str, steps: tuple[int, int], grid: str = "lam", seeds: range = SEEDS, **fields
+) -> Claim:  # fmt: skip
+    first, last = (partial(g3, method, n, "vp-linear[0.05,0.9]", grid, seeds=seeds) for n in steps)
     return Claim(
         key=f"lu2022dpmsolver/{sentence}", kind="order", evidence="A", metrics=("flow_error",),
         jobs=lambda: [*first(), *last()], judge=lambda evidence: slope(evidence, first(), last()),
@@ -121,6 +128,42 @@ CLAIMS = (
         says="DPM-Solver-fast converges with order 2, not 3, where its evaluations divide by 3: its last step costs one.",
         locus="no statement of the paper, whose appendix defines the tail; invariant 1 of the card",
         direction="below", margin=2.3, paper_number="2.00 on G3 [derived]",
+    ),
+    order(
+        "fast-is-second-order-where-one-evaluation-is-left", "lu2022dpmsolver.fast", (193, 769), "own", FRESH,
+        says="DPM-Solver-fast converges with order 2 where one evaluation is left over: it pays for a step of order 1.",
+        locus="no statement of the paper, whose appendix defines the tail; invariant 1 of the card",
+        direction="below", margin=2.3, paper_number="2.00 on G3 [derived]",
+    ),
+    order(
+        "fast-is-third-order-where-two-evaluations-are-left", "lu2022dpmsolver.fast", (194, 770), "own", FRESH,
+        says="DPM-Solver-fast converges with order 3 where two evaluations are left over: no step of it is of order 1.",
+        locus="no statement of the paper, whose appendix defines the tail; invariant 1 of the card", margin=2.7,
+        paper_number="3.0 on G3 [derived]",
+    ),
+    order(
+        "singlestep-two-is-second-order", DPM2, (128, 512), seeds=FRESH,
+        says="DPM-Solver-2 converges with order 2.",
+        locus="theorem 3.2 of the paper [recall]; claim c of the card", margin=1.85,
+        paper_number="2.01 on G3 [derived]; the paper proves order 2",
+    ),
+    order(
+        "the-taylor-form-of-order-two-is-second-order", "lu2022dpmsolver.singlestep2_taylor", (128, 512), seeds=FRESH,
+        says="The Taylor form of DPM-Solver-2 converges with order 2.",
+        locus="solver_type 'taylor' of dpm_solver_pytorch.py; claim c of the card", margin=1.85,
+        paper_number="1.97 on G3 [derived]",
+    ),
+    order(
+        "the-taylor-form-of-order-three-is-third-order", "lu2022dpmsolver.singlestep3_taylor", (64, 256), seeds=FRESH,
+        says="The Taylor form of DPM-Solver-3 converges with order 3.",
+        locus="solver_type 'taylor' of dpm_solver_pytorch.py; claim c of the card", margin=2.85,
+        paper_number="2.98 on G3 [derived]",
+    ),
+    order(
+        "multistep-two-is-second-order", "lu2022dpmsolver.2m", (128, 512), seeds=FRESH,
+        says="The multistep solver 2M in noise prediction converges with order 2.",
+        locus="method 'multistep' of dpm_solver_pytorch.py; claim c of the card", margin=1.85,
+        paper_number="1.99 to 2.00 on G3 [derived]",
     ),
     order(
         "third-order-multistep-as-coded-is-second-order", "lu2022dpmsolver.3m_official", (128, 512),

@@ -18,7 +18,7 @@ Step        x_s = (alpha_s/alpha_t) x_t - alpha_s int exp(-l) e_l dl over lam_t.
             fast   orders 3, .., 3 and a tail that spends exactly NFE evaluations                  [appendix; recall]
             12, 23 adaptive pairs: E = rms((high - low)/max(atol, rtol max(|low|, |low before|))); accepted if
                    E <= 1; h becomes .9 h E^(-1/p).                                               [appendix; recall]
-            encode the same steps from s up to t, h < 0.
+            encode the same steps from s up to t, h < 0; 3M with the code's factor on demand (`encoder_3m_official`).
             An interval that ends at clean data has order 1 and lands on D.
 Cost        NFE = order x steps (singlestep), steps (2M, 3M, fast), metered (adaptive); one less for each stage that an
             interval to clean data leaves out; denoise_to_zero adds one. Orders as named; "fast" has order 3 where
@@ -30,9 +30,10 @@ Differs     3M: the code leaves out the factor 2 of its second difference and is
             steps than the order: here the start-up is cut short. Adaptive: the code takes the largest E of the batch,
             so that a sample depends on its neighbours (`shared`); here every sample has its own steps, as in the paper,
             unless asked. The code stops within 1e-5 of t_end and may then stop short of it; here the last step ends
-            on it, and the first is no longer than the whole. It rounds E^(-1/p) to float32; not followed. Upwards
-            its adaptive control steps .05 down and then tries the whole way at once, for ever if that is rejected: not
-            offered. It begins a chain at the last knot with lam >= -5.1 (`clipped_lam`), then stretches its times over
+            on it, and the first is no longer than the whole. It rounds E^(-1/p) to float32; not followed. It takes any
+            safety factor; at 1 a rejected step can stay what it was, for ever: here it is below 1. Upwards its adaptive
+            control steps .05 down and then tries the whole way at once, for ever if that is rejected: not offered. It
+            begins a chain at the last knot with lam >= -5.1 (`clipped_lam`), then stretches its times over
             the T' knots that are left and labels knot i with 1000 (i - 1)/T' instead of i - 1 (up to 4 off on a cosine
             chain of 1000): here times stay those of the chain.
 """
@@ -60,7 +61,7 @@ Form = Literal["dpm", "taylor"]
 
 def required(order: int, form: str, process: Process, grid: Tensor, orders: tuple[int, ...] = (1, 2, 3)) -> None:
     """Raises ValueError for an order or form that there is not, BadGrid for a grid that starts without signal."""
-    if order not in orders:
+    if type(order) is not int or order not in orders:
         raise ValueError(f"order: {order!r}, expected {' or '.join(str(each) for each in orders)}")
     if form not in ("dpm", "taylor"):
         raise ValueError(f"form: {form!r}, expected 'dpm' (the default of paper and code) or 'taylor'")
@@ -116,8 +117,7 @@ def stages(times: tuple[Tensor, Tensor, Tensor, Tensor], order: Tensor, process:
     """Coefficients for times t > t1 > t2 > s; those that an order does not reach are 0 and their times unread."""
     t, t1, t2, s = (level(each, process) for each in times)
     h, h1, h2 = (end.lam - t.lam for end in (s, t1, t2))
-    r1, r2 = h1 / h, h2 / h
-    f1, f2 = weight(1, t, s), weight(2, t, s)
+    r1, r2, f1, f2 = h1 / h, h2 / h, weight(1, t, s), weight(2, t, s)
     first, second = {2: f1 / (2 * r1), 3: torch.zeros_like(f1)}, {2: torch.zeros_like(f1), 3: f2 / r2}
     if form == "taylor":
         f3 = weight(3, t, s)
@@ -159,11 +159,8 @@ def inside(t: Tensor, s: Tensor, share: float, inner: str, process: Process) -> 
     if inner == "lam":
         lam_t, lam_s = process.lam(t), process.lam(s)
         return process.time_of_logsnr(torch.where(lam_s.isinf(), lam_t, lam_t + share * (lam_s - lam_t)))
-    if inner == "t":
-        return t + share * (s - t)
-    if inner == "sqrt_t":
-        return (t.sqrt() + share * (s.sqrt() - t.sqrt())) ** 2
-    raise ValueError(f"inner: {inner!r}, expected 'lam', 't' or 'sqrt_t'")
+    power = {"t": 1.0, "sqrt_t": 0.5}[inner]
+    return (t**power + share * (s**power - t**power)) ** (1 / power)
 
 
 def singlestep_plan(
@@ -174,6 +171,8 @@ def singlestep_plan(
     r1, r2 = r1 or 1 / order, r2 or 2 / order
     if order > 1 and not (0 < r1 < 1 and (order == 2 or r1 < r2 < 1)):
         raise ValueError(f"r1, r2: {r1!r}, {r2!r}, expected 0 < r1 < r2 < 1 (r1 < 1 alone at order 2)")
+    if inner not in ("lam", "t", "sqrt_t"):
+        raise ValueError(f"inner: {inner!r}, expected 'lam', 't' or 'sqrt_t'")
     t, s = grid[:-1], grid[1:]
     orders = torch.where((s == 0) | process.lam(s).isinf(), 1, order).double()
     t1, t2 = (inside(t, s, share, inner, process) if share < 1 else t for share in (r1, r2))
@@ -186,10 +185,10 @@ def denoised(run: Run, model: Model, grid: Tensor) -> Run:
     return run._replace(x=meter(run.x, grid[-1].item()), nfe=run.nfe + meter.nfe)
 
 
-def noisy_end(grid: Tensor, process: Process) -> None:
-    """Raises BadGrid for a grid that ends at clean data, where nothing is left to denoise."""
-    if process.sigma(grids.checked(grid)[-1].item()) <= 0:
-        raise grids.BadGrid("grid: ends at clean data, expected sigma > 0 for denoise_to_zero and for adaptive steps")
+def noisy_end(grid: Tensor, process: Process, purpose: str) -> None:
+    """Raises BadGrid for a grid that ends at clean data, where e has no value and nothing is left to denoise."""
+    if process.sigma(end := grids.checked(grid)[-1].item()) <= 0:
+        raise grids.BadGrid(f"grid: ends at {end:g}, clean data, expected sigma > 0 for {purpose}; end at t > 0")
 
 
 def driven(
@@ -198,7 +197,7 @@ def driven(
 ) -> Run:  # fmt: skip
     """drive, and one evaluation more if denoise_to_zero, which is refused before the first."""
     if denoise_to_zero:
-        noisy_end(grid, process)
+        noisy_end(grid, process, "denoise_to_zero")
     run = drive(rows, step, model, x, draws=draws, memory=memory)
     return denoised(run, model, grid) if denoise_to_zero else run
 
@@ -309,14 +308,16 @@ def sample_multistep(
 
 def encode(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
-    memory: bool = False,
+    inner: str = "lam", memory: bool = False, official: bool = False, lower_order_final: bool = True,
 ) -> Run:  # fmt: skip
     """The same steps with their ends exchanged, from data at grid[-1] up to noise at grid[0]; with memory those of
-    2M or 3M. x [B,*D]. The code's `inverse`."""
+    2M or 3M, which alone heed official and lower_order_final, inner being heeded without. x [B,*D]. The code's
+    `inverse`."""
     required(order, form, process, grid)
-    noisy_end(grid, process)
+    noisy_end(grid, process, "encode")
+    own = dict(official=official, lower_order_final=lower_order_final) if memory else dict(inner=inner)
     plan, step = (multistep_plan, multistep) if memory else (singlestep_plan, singlestep)
-    return drive(plan(grid.flip(0), process, order=order, form=form), step, model, x, draws=draws, memory=())
+    return drive(plan(grid.flip(0), process, order=order, form=form, **own), step, model, x, draws=draws, memory=())
 
 
 def clipped_lam(steps: int, process: Process, knots: int = 1000) -> Tensor:
@@ -350,9 +351,11 @@ def sample_adaptive(
     sample chooses its steps. x [B,*D]. rtol, atol, first step in lam, safety: the code's. shared: one step size for the
     batch, from its largest error. Raises FloatingPointError if a step underflows."""
     required(order, form, process, grid, (2, 3))
-    noisy_end(grid, process)
-    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0 and first > 0 and safety > 0):
-        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected >= 0 and not both 0; first, safety above 0")
+    noisy_end(grid, process, "adaptive steps")
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected >= 0 and not both 0")
+    if not (first > 0 and 0 < safety < 1):  # with 1 a rejected step may stay as it is, for ever
+        raise ValueError(f"first, safety: {first!r}, {safety!r}, expected first > 0, 0 < safety < 1; the code has .9")
     meter, end, lam_end = require(model, "mean", x.shape[0]), grid[-1].item(), process.lam(grid[-1].item())
     t = torch.full((x.shape[0],), grid[0].item(), dtype=torch.float64, device=x.device)
     h = torch.full_like(t, min(first, lam_end - process.lam(grid[0].item())))
@@ -370,8 +373,7 @@ def sample_adaptive(
         x[rows[good]], low_before[rows[good]], t[rows[good]] = high[good], low[good].detach(), s[good]
         h[rows] = torch.minimum(safety * h[rows] * error ** (-1 / order), lam_end - process.lam(t[rows]))
         rows = rows[t[rows] != end]
-    run = Run(x, meter.nfe)
-    return denoised(run, model, grid) if denoise_to_zero else run
+    return denoised(Run(x, meter.nfe), model, grid) if denoise_to_zero else Run(x, meter.nfe)
 
 
 def per_step(order: int, grid: Tensor) -> float:
@@ -422,6 +424,8 @@ PAPER = Paper(
                 Reduction({"order": 1}, "song2020ddim.inversion"),))),
             ("encoder3", encode, {"order": 3}, dict(nfe=partial(per_step, 3), order=3.0, walks="up", variant=True)),
             ("encoder_2m", encode, {"memory": True},
+             dict(nfe=partial(per_step, 1), order=2.0, walks="up", variant=True)),
+            ("encoder_3m_official", encode, {"memory": True, "order": 3, "official": True},
              dict(nfe=partial(per_step, 1), order=2.0, walks="up", variant=True)),
             ("adaptive2", sample_adaptive, {"order": 2}, dict(known_failures={
                 "gradient_reaches_the_start": "a gradient holds the steps fixed: at rtol .05 they matter, at 1e-4 not",

@@ -11,25 +11,32 @@ Step        h = lam_s - lam_t, H = (1 + eta) h, f_k = alpha_s H phi_k(-H), z a u
             3M     adds f_2 D' + f_3 D'', the derivatives of the parabola through the last three D
             2S     D_1 at share r1 of the interval by order 1; f_1 (D_1 - D_t)/(2 r1) or f_2 (D_1 - D_t)/r1    [alg. 1]
             3S     D_1 at r1, D_2 at r2; f_2 (D_2 - D_t)/r2, or the parabola's f_2 D' + f_3 D''
+            fast   3S, .., 3S and a tail that spends exactly NFE evaluations: inner = "grid"
             2S-SDE the stage at r1 has its own noise z_1, which the step's end takes over in part: one Brownian path
-            eta = 0 is the flow ODE, eta = 1 the time reversal. noise = "independent": the end draws all its noise
-            anew. predicts = "eps": the multistep forms with e instead of D, f_k = -(1 + eta) sigma_s h phi_k(h),
+            Shares r1 < r2 are counted in lam, or as the code does on time grids in t or sqrt t (inner).
+            eta = 0 is the flow ODE, eta = 1 the time reversal. noise: the squared correlation of the stage's noise
+            with the end's is e^(-2 eta (h - q)) (1 - e^(-2 eta q))/(1 - e^(-2 eta h)), q = r1 h ("brownian", the
+            SDE's own path), (1 - e^-q)/(1 - e^-h) ("sigma") or 0 ("independent").
+            predicts = "eps": the multistep forms with e instead of D, f_k = -(1 + eta) sigma_s h phi_k(h),
             (alpha_s/alpha_t) x_t in front and sigma_s sqrt(eta (e^(2h) - 1)) z behind.
             threshold: D is clipped to [-q, q] and divided by q, the quantile of |D| in its sample, at least the bound.
             guided: D = D_free + guidance (D_told - D_free), thresholded afterwards; one of them knows the label.
             Memory: the last two D. A step to sigma_s = 0 lands on D.
-Cost        NFE = steps (multistep), twice that guided, 2 or 3 a step (singlestep), 1 for a step to clean data;
-            denoise_to_zero adds one.
-            Order 2, 3S order 3; 3M is held to order 2 by its start-up. Weak order 1 (SDE-1), 2 (SDE-2M, -3M, 2S-SDE).
+Cost        NFE = steps (multistep, fast), twice that guided, 2 or 3 a step (singlestep), 1 for a step to clean data;
+            denoise_to_zero adds one. Order 2, 3S order 3, fast 3 where NFE = 2 mod 3, else 2; 3M is held to order 2
+            by its start-up. Weak order 1 (SDE-1), 2 (SDE-2M, -3M, 2S-SDE).
 Exact when  point mass, any step, in law for the SDE forms in D; every path with the same rho gives the same x/alpha;
             order = 1 is DDIM, with eta = 1 DDPM's small variance; eta = 0 of an SDE form is its ODE form.
 Differs     3M: code and copies leave out the factor 2 of the second difference and are of order 2: `3m_official`,
             `sde3m_official`; `3m`, `sde3m` have it. "dpm" is second order but not exact for D linear in lam, "taylor"
             is. lower_order_final: the docstring of the code says below 15 steps, its code below 10: the code is
             followed; k-diffusion has none, nor have the SDE cards. The code refuses fewer steps than its order: here
-            the start-up is cut short. 2S-SDE: k-diffusion's eta scales a standard deviation, ours the noise's variance
-            rate (equal at 0 and 1); with independent noise its weak order is 1. The code's other schedules of steps
-            (fast, adaptive, upwards) take D as well: here they stand with lu2022dpmsolver, in e.
+            the start-up is cut short. Its noise prediction ignores a threshold: refused here. 2S-SDE: k-diffusion's eta
+            scales a standard deviation, ours the noise's variance rate (equal at 0 and 1). Its noise comes by default
+            from a path that runs in sigma, ours from the SDE's own; `sde2s_sigma` has that of k-diffusion, and the
+            smaller error (Gaussian data, 16 steps: variance -4.2 % against -8.0 %). Both have weak order 2, with
+            independent noise 1. The code's adaptive and upward steps take D as well: here they stand with
+            lu2022dpmsolver, in e.
 """
 
 from __future__ import annotations
@@ -65,11 +72,11 @@ Form = Literal["dpm", "taylor"]
 
 def required(order: int, form: str, eta: float, process: Process, grid: Tensor, *, signal: bool) -> None:
     """Raises ValueError for an option that there is not, BadGrid where a start lacks the signal that is needed."""
-    if order not in (1, 2, 3):
+    if type(order) is not int or order not in (1, 2, 3):
         raise ValueError(f"order: {order!r}, expected 1, 2 or 3")
     if form not in ("dpm", "taylor"):
         raise ValueError(f"form: {form!r}, expected 'dpm' (midpoint, the default) or 'taylor' (heun)")
-    if not eta >= 0:
+    if not 0 <= eta < math.inf:
         raise ValueError(f"eta: {eta!r}, expected a number >= 0 (0 is the flow ODE, 1 the time reversal)")
     if signal and process.alpha(grids.checked(grid)[0].item()) <= 0:
         raise grids.BadGrid(f"grid: starts at {grid[0]:g}, where alpha = 0 on {process.name}; start at alpha > 0")
@@ -174,39 +181,77 @@ class Stages(NamedTuple):
     noise: Tensor
 
 
+def inside(t: Tensor, s: Tensor, share: float, inner: str, process: Process) -> Tensor:
+    """Times at a share of each interval, counted in lam (the paper), in t or in sqrt t (the code on time grids)."""
+    if inner == "lam":
+        lam_t, lam_s = process.lam(t), process.lam(s)
+        return process.time_of_logsnr(torch.where(lam_s.isinf(), lam_t, lam_t + share * (lam_s - lam_t)))
+    power = {"t": 1.0, "sqrt_t": 0.5}[inner]
+    return (t**power + share * (s**power - t**power)) ** (1 / power)
+
+
+def fast_orders(evaluations: int, order: int = 3) -> list[int]:
+    """Orders of the steps that spend exactly these evaluations (the code's "singlestep")."""
+    whole, rest = divmod(evaluations, order)
+    tail = [2, 1] if order == 3 and whole and not rest else [rest] * (rest > 0)
+    return [order] * (whole - (len(tail) == 2)) + tail
+
+
+def fast_lam(steps: int, process: Process, order: int = 3) -> Tensor:
+    """The paper's grid for inner = "grid": the steps of fast_orders evenly spaced in lam, each divided evenly."""
+    grid, orders = grids.uniform_lam(steps, process), fast_orders(steps, order)
+    shares = [(i + j / p) / len(orders) for i, p in enumerate(orders) for j in range(p)]
+    lam, within = process.lam(grid[[0, -1]]), torch.tensor(shares[1:], dtype=torch.float64)
+    grid[1:-1] = process.time_of_logsnr(lam[0] + within * (lam[1] - lam[0]))
+    return grid
+
+
+def spans(grid: Tensor, process: Process, order: int, r1: float, r2: float, inner: str) -> tuple[Tensor, ...]:
+    """Orders of the steps, and their starts, ends and inner times: their starts where there are none."""
+    if inner == "grid":
+        clean = int(grid[-1] == 0)
+        p = torch.tensor(fast_orders(grid.shape[0] - 1 - clean, order) + [1] * clean)
+        start = p.cumsum(0) - p
+        return p, grid[start], grid[start + p], *(grid[start + j * (p > j)] for j in (1, 2))
+    t, s = grid[:-1], grid[1:]
+    p = torch.where((s > 0) & ~process.lam(s).isinf(), order, 1)
+    return p, t, s, *(torch.where(p > j, inside(t, s, (r1, r2)[j - 1], inner, process), t) for j in (1, 2))
+
+
 def singlestep_plan(
     grid: Tensor, process: Process, *, order: int = 2, form: Form = "dpm", eta: float = 0.0, r1: float = 0.0,
-    r2: float = 0.0, noise: str = "brownian",
+    r2: float = 0.0, inner: str = "lam", noise: str = "brownian",
 ) -> Stages:  # fmt: skip
-    """One step of `order` for every interval, its inner points at shares r1 < r2 of h; 0: 1/order and 2/order."""
+    """Steps of `order` with inner points at shares r1 < r2 of them; 0: 1/order and 2/order. inner: where shares are
+    counted; "grid": the inner points are the grid's own, one interval for each evaluation (DPM-Solver-fast)."""
     required(order, form, eta, process, grid, signal=order > 1)
-    r1, r2 = r1 or 1 / order, r2 or 2 / order
-    if order > 1 and not (0 < r1 < 1 and (order == 2 or r1 < r2 < 1)):
+    if order > 1 and not (0 < (r1 or 1 / order) < 1 and (order == 2 or (r1 or 1 / 3) < (r2 or 2 / 3) < 1)):
         raise ValueError(f"r1, r2: {r1!r}, {r2!r}, expected 0 < r1 < r2 < 1 (r1 < 1 alone at order 2)")
-    if noise not in ("brownian", "independent") or (eta > 0 and order == 3):
-        raise ValueError(f"eta, noise: {eta!r}, {noise!r}, expected eta = 0 at order 3, 'brownian' or 'independent'")
-    t, s = level(grid[:-1], process), level(grid[1:], process)
-    h = s.lam - t.lam
-    high = (s.t > 0) & ~s.lam.isinf()
-    inner = (process.time_of_logsnr(torch.where(high, t.lam + r * h, t.lam)) if r < 1 else t.t for r in (r1, r2))
-    t1, t2 = (level(time, process) for time in inner)
-    eta_of = eta * (s.sigma > 0).double()
+    if inner not in ("lam", "t", "sqrt_t", "grid") or (inner == "grid" and (r1 or r2)):
+        raise ValueError(f"inner: {inner!r}, expected 'lam', 't' or 'sqrt_t', or 'grid' and neither r1 nor r2")
+    if noise not in ("brownian", "sigma", "independent") or (eta > 0 and order == 3):
+        raise ValueError(f"eta, noise: {eta!r}, {noise!r}, expected eta = 0 at order 3, brownian, sigma or independent")
+    p, *times = spans(grid, process, order, r1 or 1 / order, r2 or 2 / order, inner)
+    t, s, t1, t2 = (level(each, process) for each in times)
+    h, h1, h2 = (end.lam - t.lam for end in (s, t1, t2))
+    r1, r2, eta_of = h1 / h, h2 / h, eta * (s.sigma > 0).double()
     f1, f2, f3 = (weight(k, t, s, eta_of) for k in (1, 2, 3))
-    mid = {1: 0 * h, 2: f1 / (2 * r1) if form == "dpm" else f2 / r1, 3: 0 * h}[order]
-    late = f2 / r2 if order == 3 else 0 * h
-    if order == 3 and form == "taylor":
-        mid, late = (r2 * f2 - 2 * f3) / (r1 * (r2 - r1)), (2 * f3 - r1 * f2) / (r2 * (r2 - r1))
-    mid2 = weight(2, t, t2, eta_of) * (r2 / r1) if order == 3 else 0 * h
-    mid, late, mid2 = (torch.where(high, each, 0.0) for each in (mid, late, mid2))
-    keeps = [end.sigma / t.sigma * (-eta_of * (end.lam - t.lam)).exp() for end in (t1, t2)]
-    keep = s.sigma / t.sigma * torch.where(eta_of > 0, -eta_of * h, 0.0).exp()
-    spread = [(-torch.expm1(-2 * eta_of * q)).sqrt() for q in (r1 * h, (1 - r1) * h, h)]
-    carried = s.sigma * spread[0] * (-eta_of * (1 - r1) * h).exp()
-    shared = high if noise == "brownian" and order == 2 and eta > 0 else torch.zeros_like(high)
+    mids, late = {2: f1 / (2 * r1) if form == "dpm" else f2 / r1, 3: 0 * f1}, f2 / r2
+    if form == "taylor":
+        mids[3], late = (r2 * f2 - 2 * f3) / (r1 * (r2 - r1)), (2 * f3 - r1 * f2) / (r2 * (r2 - r1))
+    mid, late = torch.where(p == 2, mids[2], torch.where(p == 3, mids[3], 0.0)), torch.where(p == 3, late, 0.0)
+    mid2 = torch.where(p == 3, weight(2, t, t2, eta_of) * h2 / h1, 0.0)
+    damped = (torch.where(eta_of > 0, -eta_of * q, 0.0).exp() for q in (h, h1, h2))
+    keep, *keeps = (end.sigma / t.sigma * each for end, each in zip((s, t1, t2), damped, strict=True))
+    spread, spread1 = (torch.where(eta_of > 0, -torch.expm1(-2 * eta_of * q), 0.0).sqrt() for q in (h, h1))
+    # squared correlation of the stage's noise with that of the end
+    joint = (spread1 / spread * (-eta_of * (h - h1)).exp()) ** 2
+    joint = torch.expm1(-h1) / torch.expm1(-h) if noise == "sigma" else joint
+    joint = torch.where((p == 2) & (eta_of > 0) & (noise != "independent"), joint, 0.0)
     return Stages(
-        t.t, t1.t, t2.t, torch.where(high, order, 1).double(), keeps[0], weight(1, t, t1, eta_of), t1.sigma * spread[0],
+        t.t, t1.t, t2.t, p.double(), keeps[0], weight(1, t, t1, eta_of), t1.sigma * spread1,
         keeps[1], weight(1, t, t2, eta_of) - mid2, mid2, keep, f1 - mid - late, mid, late,
-        torch.where(shared, carried, 0.0), torch.where(eta_of > 0, s.sigma * torch.where(shared, *spread[1:]), 0.0),
+        s.sigma * spread * joint.sqrt(), s.sigma * spread * (1 - joint).sqrt(),
     )  # fmt: skip
 
 
@@ -232,12 +277,15 @@ def singlestep(x: Tensor, row: Stages, memory: None, *, model: Model, draws: Dra
     return total(x, row.keep, terms), None
 
 
-def thresholded(model: Model, quantile: float, bound: float) -> Model:
-    """The model with D clipped to [-q, q] and divided by q = max(quantile of |D| in its sample, bound); 0: as it is."""
+def thresholded(model: Model, quantile: float, bound: float, predicts: str = "mean") -> Model:
+    """The model with D clipped to [-q, q] and divided by q = max(quantile of |D| in its sample, bound); 0: as it is.
+
+    Raises ValueError for noise prediction, in which the code ignores its threshold.
+    """
     if quantile == 0:
         return model
-    if not (0 < quantile <= 1 and bound > 0):
-        raise ValueError(f"threshold: {quantile!r}, bound {bound!r}, expected a share in (0, 1] and a bound > 0")
+    if predicts != "mean" or not (0 < quantile <= 1 and bound > 0):
+        raise ValueError(f"threshold: {quantile!r}, bound {bound!r}, expected (0, 1] of data predictions, a bound > 0")
 
     def predict(x: Tensor, t: Time) -> Tensor:
         mean = model(x, t)
@@ -271,7 +319,7 @@ def sample(
     """1, 2M or 3M from grid[0] to grid[-1]. x [B,*D]. Defaults: 2M as in the official sampler, no threshold (0)."""
     options = dict(order=order, form=form, eta=eta, predicts=predicts, official=official)
     rows = multistep_plan(grid, process, **options, lower_order_final=lower_order_final)
-    model, tags = thresholded(model, threshold, bound), ("step",) if eta > 0 else ()
+    model, tags = thresholded(model, threshold, bound, predicts), ("step",) if eta > 0 else ()
     return driven(rows, multistep, model, x, grid, process, draws, denoise_to_zero, memory=(), tags=tags)
 
 
@@ -302,7 +350,7 @@ def sample_guided(
         raise ValueError(f"guidance, condition: {guidance!r}, {tuple(condition.shape)}, expected finite and [{len(x)}]")
 
     def step(x: Tensor, row: Multistep, before: tuple[Tensor, ...], *, model: Any, draws: Draws) -> tuple[Tensor, Any]:
-        both = thresholded(guided(model, condition, guidance), threshold, bound)
+        both = thresholded(guided(model, condition, guidance), threshold, bound, predicts)
         return multistep(x, row, before, model=both, draws=draws)
 
     return drive(rows, step, model, x, draws=draws, memory=())
@@ -310,11 +358,11 @@ def sample_guided(
 
 def sample_singlestep(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, order: int = 2, form: Form = "dpm",
-    eta: float = 0.0, r1: float = 0.0, r2: float = 0.0, noise: str = "brownian", threshold: float = 0.0,
-    bound: float = 1.0, denoise_to_zero: bool = False,
+    eta: float = 0.0, r1: float = 0.0, r2: float = 0.0, inner: str = "lam", noise: str = "brownian",
+    threshold: float = 0.0, bound: float = 1.0, denoise_to_zero: bool = False,
 ) -> Run:  # fmt: skip
-    """2S or 3S from grid[0] to grid[-1]. x [B,*D]. Defaults: algorithm 1 with r1 = 1/2."""
-    rows = singlestep_plan(grid, process, order=order, form=form, eta=eta, r1=r1, r2=r2, noise=noise)
+    """2S, 3S or fast (inner = "grid") from grid[0] to grid[-1]. x [B,*D]. Defaults: algorithm 1 with r1 = 1/2."""
+    rows = singlestep_plan(grid, process, order=order, form=form, eta=eta, r1=r1, r2=r2, inner=inner, noise=noise)
     model, tags = thresholded(model, threshold, bound), ("stage1", "step") if eta > 0 else ()
     return driven(rows, singlestep, model, x, grid, process, draws, denoise_to_zero, tags=tags)
 
@@ -338,12 +386,12 @@ PAPER = Paper(
             sample=partial(method, **options),
             consumes="mean",
             path="vp-linear",
-            grid=grids.uniform_lam,
             stochastic="eta" in options,
             # in noise prediction an SDE is not exact on a point; a threshold and clipped coordinates have no symmetry
             exact_on=frozenset() if options.keys() & {"predicts", "threshold"} else frozenset({"delta"}),
             symmetric=frozenset({"paths"} if "threshold" in options else {"rotation", "paths"}),
-            **{"nfe": partial(per_step, 1 if method is sample else options.get("order", 2)), **traits},
+            **{"nfe": partial(per_step, 1 if method is sample else options.get("order", 2)), "grid": grids.uniform_lam,
+               **traits},
         )
         for name, method, options, traits in (
             ("2m", sample, {}, dict(order=2.0, reduces=(Reduction({"order": 1}, "song2020ddim.ddim"),))),
@@ -364,6 +412,10 @@ PAPER = Paper(
             ("2s_taylor", sample_singlestep, {"form": "taylor"}, dict(order=2.0, variant=True)),
             ("3s", sample_singlestep, {"order": 3}, dict(order=3.0, variant=True)),
             ("3s_taylor", sample_singlestep, {"order": 3, "form": "taylor"}, dict(order=3.0, variant=True)),
+            # no order: that of the last step depends on steps mod 3
+            ("fast", sample_singlestep, {"order": 3, "inner": "grid"}, dict(
+                nfe=partial(per_step, 1), grid=fast_lam, variant=True, reduces=(
+                    Reduction({"order": 1}, "song2020ddim.ddim"),))),
             ("sde1", sample, {"eta": 1.0, "order": 1}, dict(weak_order=1.0, variant=True, reduces=(
                 Reduction({}, "song2020ddim.stochastic"), Reduction({"eta": 0.0}, "song2020ddim.ddim")))),
             ("sde2m", sample, {"eta": 1.0, "lower_order_final": False}, dict(weak_order=2.0, reduces=(
@@ -391,6 +443,9 @@ PAPER = Paper(
                  Reduction({"eta": 0.0}, "lu2022dpmsolver.2m_taylor", {"lower_order_final": False}),))),
             ("sde2s", sample_singlestep, {"eta": 1.0}, dict(weak_order=2.0, reduces=(
                 Reduction({"eta": 0.0}, "lu2022dpmsolverpp.2s"),))),
+            # the path of k-diffusion's default noise
+            ("sde2s_sigma", sample_singlestep, {"eta": 1.0, "noise": "sigma"}, dict(
+                weak_order=2.0, variant=True, reduces=(Reduction({"eta": 0.0}, "lu2022dpmsolverpp.2s"),))),
             # the trap: noise of stage and end from two paths
             ("sde2s_independent", sample_singlestep, {"eta": 1.0, "noise": "independent"},
              dict(weak_order=1.0, variant=True)),

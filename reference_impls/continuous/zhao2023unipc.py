@@ -164,7 +164,7 @@ def _checked(
     grid: Tensor, process: Process, order: int, variant: str, prediction: str, corrector: bool, correct_last: bool
 ) -> bool:
     """Whether the noise is predicted; raises ValueError, and BadGrid, a ValueError, where the grid is at fault."""
-    if order not in range(1, 5):
+    if type(order) is not int or order not in range(1, 5):
         raise ValueError(f"order: {order!r}, expected 1..4")
     if variant not in VARIANTS:
         raise ValueError(f"variant: {variant!r}, expected one of {', '.join(VARIANTS)}")
