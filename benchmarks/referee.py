@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import math
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,11 +33,18 @@ from torch import Tensor
 from benchmarks.laws import Law, laws
 from reference_impls import catalogue
 from reference_impls.core import grids
+from reference_impls.core import process as processes
 from reference_impls.core.types import Likelihood, Objective, Paper, Run, Sampler, Transform, require
 
 SUBJECTS = {Sampler: "sampler", Objective: "objective", Likelihood: "likelihood", Transform: "transform"}
-Outcome = Literal["holds", "fails", "raises", "fails as declared", "holds against its card"]
+Outcome = Literal["holds", "fails", "raises", "fails as declared", "holds against its card", "not asked"]
 GOOD = {"holds", "fails as declared"}
+# What may be claimed of a bare function, and how `trilemma check` calls it.
+FLAGS = {
+    "path": "--path", "order": "--order", "weak_order": "--weak-order", "stochastic": "--stochastic",
+    "exact_on": "--exact-on", "evaluations_per_step": "--evaluations",
+}  # fmt: skip
+FORM = "expected a function (model, x, grid, *, process, draws) -> end state; a thin adapter of that form will do"
 
 
 class UsageError(ValueError):
@@ -47,8 +55,8 @@ class UsageError(ValueError):
 class Verdict:
     """What one law says of one card.
 
-    why: of a failure, what was expected and found; example: the smallest input that shows it, as hypothesis found it;
-    again: the arguments after `trilemma` that show it again.
+    why: of a failure, what was expected and found; example: the smallest input that shows it, as hypothesis found it,
+    as arguments in Python; again: the arguments after `trilemma` that show it again, quoted for a shell.
     """
 
     card: str
@@ -67,9 +75,10 @@ class Verdict:
 def loaded(reference: str, **traits: Any) -> list[Any]:
     """The cards that a reference names: package.module:object, path/to/file.py:object, or the id of a known one.
 
-    object: a card, a Paper (all its cards), a sequence of these, or a function (see `card_of`, which takes the traits).
-    Raises UsageError.
+    object: a card, a Paper (all its cards), a sequence of these, or a function (see `card_of`, which takes the traits
+    that are given: not None, False or empty). Raises UsageError, also on traits that a card would declare itself.
     """
+    traits = given(traits)
     if ":" not in reference:
         found = _known().get(reference)
         if found is None:
@@ -78,7 +87,7 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
             raise UsageError(
                 f"object: {reference!r}, expected package.module:object, file.py:object or the id of a method{hint}"
             )
-        return [found]
+        return _cards(found, reference, traits)
     place, _, name = reference.partition(":")
     module = _module(place)
     try:
@@ -88,6 +97,21 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
         near = get_close_matches(name, public, n=3, cutoff=0.4) or public[:8]
         raise UsageError(f"object: {name!r} is not in {place}, expected for example {', '.join(near)}") from None
     return _cards(made, reference, traits)
+
+
+def given(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that say something. 0 does: it is refused."""
+    said = {name: value for name, value in traits.items() if value is not None and value is not False}
+    return {name: value for name, value in said.items() if value != frozenset()}
+
+
+def arguments(reference: str, **traits: Any) -> str:
+    """What `trilemma check` is given to get the cards of `loaded(reference, **traits)`, quoted for a shell."""
+    words = [reference]
+    for name, value in given(traits).items():
+        each = sorted(value) if name == "exact_on" else [value]
+        words += [word for one in each for word in (FLAGS[name], *([] if one is True else [str(one)]))]
+    return shlex.join(words)
 
 
 def _known() -> dict[str, Any]:
@@ -113,17 +137,20 @@ def _module(place: str) -> Any:
         if str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(place)
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever a stranger's module does when it is imported
+    except BaseException as error:  # whatever a stranger's module does when it is imported
         raise UsageError(f"module: {place!r} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 def _cards(made: Any, reference: str, traits: Mapping[str, Any]) -> list[Any]:
     if isinstance(made, tuple(SUBJECTS)):
-        return [made]
+        if traits:
+            said = f"{', '.join(FLAGS[name] for name in traits)}: of a bare function, and {made.id} is a card"
+            raise UsageError(f"{said}, which declares this itself; leave it out")
+        return [_of_known_classes(made)]
     if isinstance(made, Paper):
-        return [*made.samplers, *made.objectives, *made.likelihoods, *made.transforms]
+        made = [*made.samplers, *made.objectives, *made.likelihoods, *made.transforms]
     if isinstance(made, list | tuple) and made:
         return [card for each in made for card in _cards(each, reference, traits)]
     if callable(made):
@@ -133,6 +160,23 @@ def _cards(made: Any, reference: str, traits: Mapping[str, Any]) -> list[Any]:
     raise UsageError(f"object: {reference!r} is of type {kind}, {says}")
 
 
+def _of_known_classes(card: Any) -> Any:
+    """The card, if all data that it says to be exact on are of a kind that a law asks about."""
+    from benchmarks.laws import accuracy
+
+    known = ["single_token"] if "token" in getattr(card, "defined_on", ()) else [*accuracy.CLASSES]
+    for name in sorted(getattr(card, "exact_on", ())):
+        if name not in known:
+            raise UsageError(f"exact-on: {name!r} is not known to any law; expected one of {', '.join(known)}")
+    return card
+
+
+def _above_zero(**claims: float | None) -> None:
+    for name, value in claims.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{name}: {value}, expected a number above 0; leave it out where nothing is claimed")
+
+
 def card_of(
     function: Callable[..., Any], *, id: str = "", path: str = "vp-linear", evaluations_per_step: float | None = None,
     **traits: Any,
@@ -140,16 +184,17 @@ def card_of(
     """A card for a bare sampler of means: it declares nothing but `traits`, which are fields of types.Sampler.
 
     function(model, x, grid, *, process, draws): x [B,*D], grid float64 [steps+1] decreasing, model(x, t) = E[x0|x_t];
-    returns the state at grid[-1] or a Run. evaluations_per_step: declares the NFE. Raises UsageError.
+    returns the state at grid[-1] or a Run. evaluations_per_step: declares the NFE. A weak order is of a stochastic one.
+    Raises UsageError.
     """
-    known = inspect.signature(function).parameters
-    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values())
-    missing = [name for name in ("process", "draws") if name not in known and not free]
-    if missing:
-        raise UsageError(
-            f"object: {id or function!r} takes no {' and no '.join(missing)}, expected a function "
-            "(model, x, grid, *, process, draws) -> end state; a thin adapter of that form will do"
-        )
+    name = id or getattr(function, "__name__", repr(function))
+    if path not in processes.NAMED:
+        raise UsageError(f"path: {path!r} is not known; expected one of {', '.join(sorted(processes.NAMED))}")
+    _above_zero(
+        order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step
+    )
+    _takes_what_it_is_given(function, name)
+    traits.setdefault("stochastic", traits.get("weak_order") is not None)
 
     def sample(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
         meter = require(model, "mean", x.shape[0])
@@ -158,10 +203,27 @@ def card_of(
         return end if isinstance(end, Run) else Run(end, meter.nfe, meter.vjps)
 
     each = evaluations_per_step
-    return Sampler(
-        id=id or function.__name__, sample=sample, grid=grids.uniform_lam, consumes="mean", path=path,
+    card = Sampler(
+        id=name, sample=sample, grid=grids.uniform_lam, consumes="mean", path=path,
         nfe=None if each is None else lambda grid: each * (grid.shape[0] - 1), **traits,
     )  # fmt: skip
+    return _of_known_classes(card)
+
+
+def _takes_what_it_is_given(function: Callable[..., Any], name: str) -> None:
+    """Raises UsageError if the function cannot be called as a sampler is, before a law calls it."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of a builtin: the first law that calls it will tell
+        return
+    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in signature.parameters.values())
+    missing = [each for each in ("process", "draws") if each not in signature.parameters and not free]
+    if missing:
+        raise UsageError(f"object: {name} takes no {' and no '.join(missing)}, {FORM}")
+    try:
+        signature.bind("model", "x", "grid", process="process", draws="draws")
+    except TypeError as error:
+        raise UsageError(f"object: {name}{signature} is not called like that: {error}, {FORM}") from None
 
 
 def asked(card: Any, only: str = "*") -> list[Law]:
@@ -170,7 +232,14 @@ def asked(card: Any, only: str = "*") -> list[Law]:
     whole = [law for _, law in sorted(laws().items()) if law.subject == subject]
     if only != "*" and not fnmatch.filter([law.name for law in whole], only):
         raise UsageError(f"law: {only!r} matches none of {', '.join(law.name for law in whole)}")
-    return [law for law in whole if fnmatch.fnmatch(law.name, only) and law.applies(card)]
+    chosen = [law for law in whole if fnmatch.fnmatch(law.name, only) and law.applies(card)]
+    return [law for law in chosen if not (law.own and _is_a_peer(card))]
+
+
+def _is_a_peer(card: Any) -> bool:
+    from benchmarks import peers
+
+    return peers.is_peer(card.id) and peers.samplers().get(card.id) is card
 
 
 def law_named(name: str) -> Law:
@@ -188,20 +257,33 @@ def verdict(law: Law, card: Any, reference: str = "") -> Verdict:
             law.check(card)
         except AssertionError as error:
             outcome, why, example = "fails", _line(error), _example(error)
-        except Exception as error:  # an outside sampler may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an outside sampler may raise anything, and may want to end the process
             outcome, why, example = "raises", f"{type(error).__name__}: {_line(error)}", _example(error)
     if law.name in card.known_failures if hasattr(card, "known_failures") else False:
         declared = card.known_failures[law.name]
         outcome = "holds against its card" if outcome == "holds" else "fails as declared"
         why = f"{declared}{f' ({why})' if why else ''}"
-    again = f"check {reference or card.id} --law {law.name}"
+    again = f"check {reference or shlex.quote(card.id)} --law {law.name}"
     return Verdict(card.id, law.name, outcome, why, example, again, round(time.monotonic() - begun, 2))
 
 
 def verdicts(card: Any, only: str = "*", reference: str = "") -> Iterator[Verdict]:
-    """One after the other, so that a caller can show each as it comes."""
-    for law in asked(card, only):
-        yield verdict(law, card, reference)
+    """One after the other, so that a caller can show each as it comes.
+
+    Laws that come first are always asked; where one does not hold it is told, and the others are not asked.
+    """
+    chosen, sound = asked(card, only), True
+    for law in asked(card) if chosen else ():
+        if law.first:
+            found = verdict(law, card, reference)
+            sound &= found.good
+            if law in chosen or not found.good:
+                yield found
+    for law in chosen:
+        if not law.first:
+            yield verdict(law, card, reference) if sound else Verdict(card.id, law.name, "not asked", "", "", "", 0.0)
 
 
 @contextmanager
@@ -232,22 +314,24 @@ def _line(error: BaseException) -> str:
 
 
 def _example(error: BaseException) -> str:
-    """What hypothesis notes on the error of its smallest failing input, on one line: its arguments."""
+    """What hypothesis notes on the error of its smallest failing input, on one line of Python: its arguments."""
     for note in getattr(error, "__notes__", ()):
-        found = re.search(r"^[^:]*: \w+\((.*)\)\s*$", note, re.DOTALL)  # "Failing test case: holds(grid=...)"
+        said = re.sub(r"[ \t]*#[^'\"\n]*$", "", note, flags=re.MULTILINE)  # "# or any other generated value"
+        found = re.search(r"^[^:]*: \w+\((.*)\)\s*$", said, re.DOTALL)  # "Failing test case: holds(grid=...)"
         if found:
-            return " ".join(found[1].split()).rstrip(",")
+            return re.sub(r"(?<![\w.])tensor\(", "torch.tensor(", " ".join(found[1].split()).rstrip(","))
     return ""
 
 
 def observed(card: Sampler) -> list[dict[str, str]]:
     """Traits measured rather than declared: the order on each path and grid, exactness on point masses and Gaussians.
 
-    A row has what was measured, where, and what was found; "no window" where no steady slope was seen.
+    A row has what was measured, where, and what was found; "no window" where no steady slope was seen. No rows where
+    there is nothing to measure: a law that comes first does not hold.
     """
     from benchmarks.laws import accuracy, conduct
 
-    if not conduct.plain(card):
+    if not conduct.plain(card) or not all(verdict(law, card).good for law in asked(card) if law.first):
         return []
     rows = []
     for path in accuracy.PATHS if not card.stochastic else ():
@@ -280,5 +364,7 @@ def _variance_error(card: Sampler, variance: float, steps: int) -> str:
 def _or_reason(measure: Callable[[], float | None]) -> float | None | str:
     try:
         return measure()
-    except Exception as error:  # a stranger's sampler may raise anything; one that is not affine an AssertionError
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a stranger's sampler may raise anything; one that is not affine an AssertionError
         return f"{type(error).__name__}: {_line(error)}"

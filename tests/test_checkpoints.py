@@ -114,6 +114,24 @@ def test_digit_networks_are_within_three_noise_floors(name, sampler, device):
     assert nearest > 0.8 * usual, "samples are copies of training images"
 
 
+def test_the_noise_classifier_reads_levels(device):
+    """Cross entropy of 120 digits at all levels against that of the exact posterior, written out here: sixths of the
+    levels from the noisy end. Above rho = .7 it is within half a nat; below .17, where digits lie between the atoms, it
+    misses a nat, and still knows more than nothing (6.9)."""
+    model, atoms = checkpoints.model("digits-levels", device=device), data.named("digits").train
+    k = torch.arange(120) * 1000 // 120 + 4
+    rho = model.rho
+    y = atoms[:120] + rho[k].reshape(-1, 1, 1, 1) * Philox(11, 120).normal("noise", atoms[:120])
+    gaps = torch.cdist(y.flatten(1), atoms.flatten(1)).square()
+    exact = torch.stack([torch.logsumexp(-gaps / (2 * r**2), 1) - 64 * r.log() for r in rho], 1)
+    learnt = model.noise_logits(y.to(device), rho).double().cpu()
+    each = [torch.nn.functional.cross_entropy(logits, k, reduction="none") for logits in (learnt, exact)]
+    nats = [loss.reshape(6, 20).mean(1) for loss in each]
+    more = nats[0] - nats[1]
+    assert more[:3].max() < 0.5 and more[4:].min() > 1.0, more
+    assert nats[0].max() < 5.9 and (more > -0.1).all(), nats
+
+
 def test_the_labelled_network_heeds_labels(device):
     """On held-out digits at two levels: the right label lowers the error of the denoiser, a wrong one raises it."""
     known, own = data.named("digits"), recipes.named("digits-edm-labels").own_process()
@@ -299,6 +317,20 @@ def test_a_child_of_no_steps_is_its_parent_and_needs_one(workshop):
     assert all(torch.equal(child[name], value) for name, value in parent.items())
     with pytest.raises(recipes.BadRecipe, match=r"steps: 0 in \[fit\] of recipes/orphan.toml, expected at least 1"):
         recipes.named("orphan")
+
+
+def test_a_classifier_of_levels_stands_beside_the_exact_denoiser():
+    """The task `levels`: the mean is the target's own on whatever path is asked, the logits are the network's of y."""
+    recipe = recipes.named("digits-levels")
+    raw, digits = recipe.untrained(0), targets.named("digits")
+    x = Philox(0, 3).normal("x", torch.empty(3, 1, 8, 8, dtype=torch.float64))
+    for path in (recipe.own_process(), process.named("vp-linear")):
+        model = recipe.joined(raw, path)
+        assert torch.equal(model(x, 0.4), targets.exact(digits, path)(x, 0.4)) and model.kind == "mean"
+        assert torch.equal(model.noise_logits(x, model.rho), raw(x))
+        assert (len(model.rho), model.rho[0].item()) == (1000, pytest.approx(50.0))  # its own, not the path's
+    losses = recipes.losses(recipe, raw, torch.device("cpu"))(Philox(0, recipe.plan.batch))
+    assert losses.shape == (200,) and losses.requires_grad
 
 
 def test_the_walks_of_a_group_share_their_start_and_not_their_noise(monkeypatch):

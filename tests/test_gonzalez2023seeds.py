@@ -334,7 +334,7 @@ def test_strong_order_one_on_gaussian_data(prediction, order):
     most, rows = 1024, 400
     frame = {"noise": seeds.noise_frame, "data": seeds.data_frame}[prediction](VP, 1.0)
     edges = VP.time_of_logsnr(torch.linspace(VP.lam(0.9), VP.lam(0.05), most * order + 1, dtype=torch.float64))
-    spread = frame.variance(edges[:-1], edges[1:]).sqrt()
+    spread = frame.spread(edges[:-1], edges[1:]) * frame.keep(edges[1:], edges[-1:])  # all as they are at the end
     normals = torch.randn(most * order, rows, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     x = torch.linspace(-2, 2, rows, dtype=torch.float64)[:, None]
     model = Predictor("mean", lambda y, t: VP.alpha(t) * 0.25 / (VP.alpha(t) ** 2 * 0.25 + VP.sigma(t) ** 2) * y)
@@ -361,10 +361,24 @@ CODED = {
     ("data", 3, "b", 0.0): (0.6595050263602328, 0.6505284766910223),
 }
 CODED_EDM = {
-    (3, 1.0): (1.3920260885151015, 1.225727498487259),
-    (1, 0.0): (0.55984493088008, -1.1507662963885785),
-    (2, 0.0): (0.4755605677013315, -1.2458362791191442),
-    (3, 0.0): (0.5351226494263852, -1.2735655733027602),
+    (3, 1.0, 0.0): (1.3920260885151015, 1.225727498487259),
+    (3, 1.0, 0.2): (1.4570176572023277, 1.3139013774728878),
+    (1, 0.0, 0.0): (0.55984493088008, -1.1507662963885785),
+    (2, 0.0, 0.0): (0.4755605677013315, -1.2458362791191442),
+    (2, 0.0, 0.3): (0.4957842866996462, -1.3249684728078577),
+    (3, 0.0, 0.0): (0.5351226494263852, -1.2735655733027602),
+    (3, 0.0, 0.2): (0.5692712879612541, -1.228552158717946),
+}
+CODED_FLOW = {  # etd_erk.py, the same setting without noise
+    ("noise", 1, "a", 0.0): (0.49645714414635933, -0.8960892045274303),
+    ("noise", 2, "a", 0.3): (0.5158459598322832, -1.262029270416925),
+    ("noise", 2, "b", 0.0): (0.5289021177795175, -1.2472493892186767),
+    ("noise", 3, "a", 0.2): (0.5383184224115486, -1.2388288602497584),
+    ("noise", 3, "b", 0.0): (0.5320038717896954, -1.2273766788031746),
+    ("data", 2, "a", 0.3): (0.5125156239186537, -1.1840968555218334),
+    ("data", 2, "b", 0.0): (0.5243195799816778, -1.1970938338028738),
+    ("data", 3, "a", 0.2): (0.5290337015635579, -1.2288737704027395),
+    ("data", 3, "b", 0.0): (0.53231379754779, -1.227680569883923),
 }
 
 
@@ -382,15 +396,25 @@ def test_official_is_the_code(form):
 
 @pytest.mark.parametrize("form", CODED_EDM)
 def test_official_edm_is_the_code(form):
-    (order, eta), path = form, VE.between(0.05, 20.0)
+    (order, eta, c2), path = form, VE.between(0.05, 20.0)
     grid = grids.power(7.0)(5, path)
-    options = dict(path=path, x=X * math.hypot(1.0, 20.0), prediction="edm", order=order, eta=eta)
+    options = dict(path=path, x=X * math.hypot(1.0, 20.0), prediction="edm", order=order, eta=eta, c2=c2)
     assert run(grid, **options, official=True).flatten().tolist() == pytest.approx(CODED_EDM[form], rel=1e-10)
     mended = run(grid, **options).flatten().tolist()
-    if form == (3, 0.0):  # the only one that the code has wrong
+    if order == 3 and (eta == 0 or c2):  # ERK of order 3, and the noise of SEEDS-3 off c2 = 1/3, are wrong in the code
         assert mended != pytest.approx(CODED_EDM[form], rel=1e-3)
     else:
         assert mended == pytest.approx(CODED_EDM[form], rel=1e-10)
+
+
+@pytest.mark.parametrize("form", CODED_FLOW)
+def test_without_noise_the_code_is_the_formula(form):
+    prediction, order, butcher, c2 = form
+    options = dict(prediction=prediction, order=order, butcher=butcher, c2=c2, eta=0.0)
+    grid, x = grids.uniform_lam(5, VP), X * math.hypot(VP.alpha(0.9), VP.sigma(0.9))
+    found = run(grid, x=x, official=True, **options)
+    assert found.flatten().tolist() == pytest.approx(CODED_FLOW[form], rel=1e-11)
+    assert torch.equal(found, run(grid, x=x, **options))
 
 
 def test_discrete_noise_is_the_code_s_thresholded_normal():
@@ -422,6 +446,14 @@ def test_discrete_noise_is_the_code_s_thresholded_normal():
     assert not torch.equal(plain, run(grid, draws=Values(), noise_type="discrete", **options))
 
 
+def test_the_coded_vp_range_on_the_path_here():
+    """generate.py: sig(1e-3) and sig(1) with beta_d 19.1, .1, in the times of vp-linear that the claim on it names."""
+    path = process.named("vp-linear")
+    coded = [math.sqrt(math.expm1(19.1 / 2 * t**2 + 0.1 * t)) for t in (1e-3, 1.0)]
+    assert [path.rho(t) for t in (0.00099666, 0.979797)] == pytest.approx(coded, rel=1e-5)
+    assert [coded[1], path.rho(1.0)] == pytest.approx([124.58, 152.17], abs=5e-3)
+
+
 def test_defaults_are_those_of_the_code():
     """Noise prediction, order 3, butcher a, the usual c2, eta 1, Gaussian noise; sd .5 of EDM."""
     grid = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)
@@ -437,6 +469,24 @@ def test_defaults_are_those_of_the_code():
     edm = dict(path=VE, prediction="edm")
     assert torch.equal(run(grid, **edm), run(grid, **edm, sigma_data=0.5))
     assert not torch.equal(run(grid, **edm), run(grid, **edm, sigma_data=0.6))
+
+
+@pytest.mark.parametrize("eta", [75.0, 80.0, 1e4])
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_large_eta_overflows_nowhere(order, eta):
+    """e^{2 eta lam} alone is inf from eta = 80 on; the step is (D-eta), whose limit is D and fresh noise."""
+    path = process.named("vp-linear")
+    grid = grids.uniform_lam(5, path)
+    found = run(grid, path, prediction="data", order=order, eta=eta)
+    assert found.isfinite().all()
+    if order == 1:
+        x = X
+        for t, s in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
+            h = path.lam(s) - path.lam(t)
+            x = path.sigma(s) / path.sigma(t) * math.exp(-eta * h) * x + path.sigma(s) * 0.8 * math.sqrt(
+                -math.expm1(-2 * eta * h)
+            ) - path.alpha(s) * math.expm1(-(1 + eta) * h) * exact_model(path)(x, t)  # fmt: skip
+        torch.testing.assert_close(found, x, rtol=1e-12, atol=1e-12)
 
 
 # ---- the last interval, refusals ---------------------------------------------------------------------------------
@@ -461,6 +511,7 @@ def test_an_interval_to_zero_takes_the_mean_or_nothing(id, steps):
     [
         ({"prediction": "score"}, "prediction: 'score', expected"),
         ({"order": 4}, "order: 4, expected 1, 2 or 3"),
+        ({"order": 2.0}, "order: 2.0, expected 1, 2 or 3"),
         ({"butcher": "2a"}, "butcher: '2a', expected 'a' or 'b'"),
         ({"order": 2, "c2": 1.0}, "c2: 1.0, expected in"),
         ({"order": 3, "c2": 0.7}, "c2: 0.7, expected in"),
@@ -468,8 +519,15 @@ def test_an_interval_to_zero_takes_the_mean_or_nothing(id, steps):
         ({"eta": -0.1}, "eta: -0.1, expected"),
         ({"prediction": "edm", "eta": 0.5}, "eta, sigma_data: 0.5"),
         ({"prediction": "edm", "sigma_data": 0.0}, "eta, sigma_data: 1.0, 0.0"),
-        ({"official": True, "eta": 0.5}, "official: True, expected False"),
-        ({"official": True, "prediction": "edm", "order": 2}, "official: True, expected False"),
+        ({"prediction": "edm", "sigma_data": math.inf}, "eta, sigma_data: 1.0, inf"),
+        ({"official": True, "eta": 0.5}, "official: True, expected False for eta 0.5: the code has 1"),
+        ({"official": True, "prediction": "edm", "order": 2}, "official: True, expected False or order 3"),
+        ({"official": True, "prediction": "edm", "order": 1}, "official: True, expected False or order 3"),
+        ({"official": True, "prediction": "edm", "butcher": "b"}, "official: True, expected False or butcher 'a'"),
+        (
+            {"official": True, "prediction": "edm", "butcher": "b", "order": 2, "eta": 0.0},
+            "official: True, expected False or butcher 'a'",
+        ),
         ({"landing": "step"}, "landing: 'step', expected 'mean' or 'skip'"),
     ],
 )

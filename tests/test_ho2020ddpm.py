@@ -126,16 +126,17 @@ def test_exactness_classes_do_not_leak():
         assert abs(relative_variance_error(CARDS[id], vp, grid, 0.0 if sign < 0 else 1.0)) < 1e-13
 
 
-def bound_of_a_gaussian(c: float, large: bool | None) -> float:
+def bound_of_a_gaussian(c: float, large: bool | None, path=CHAIN) -> float:
     """E[L_vlb] in nats for N(0, c) data with the exact mean; variance exact (None), large or small; Gaussian decoder.
 
     The terms are closed: L_T + sum of KL + L_0 with p(x0 | x_1) = N(mean, Var[x0 | x_1] or the fixed variance).
     """
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
-    alpha, sigma = CHAIN.alpha(t), CHAIN.sigma(t)
+    alpha, sigma = path.alpha(t), path.sigma(t)
     spread = c * sigma**2 / (alpha**2 * c + sigma**2)  # Var[x0 | x_t]
-    prior = 0.5 * (alpha[-1] ** 2 * c + sigma[-1] ** 2 - 1 - (sigma[-1] ** 2).log())  # E KL(q(x_T | x0) || N(0, 1))
-    kernel = ddpm.posterior(t[1:], t[:-1], CHAIN)
+    signal, noise = alpha[-1] ** 2 / path.prior_std**2, sigma[-1] ** 2 / path.prior_std**2
+    prior = 0.5 * (signal * c + noise - 1 - noise.log())  # E KL(q(x_T | x0) || N(0, prior_std^2))
+    kernel = ddpm.posterior(t[1:], t[:-1], path)
     gap = kernel.c_mean**2 * spread[1:]
     variance = kernel.small + gap if large is None else kernel.large if large else kernel.small
     kl = 0.5 * (-1 + variance.log() - kernel.small.log() + (kernel.small + gap) / variance)
@@ -470,6 +471,22 @@ def test_likelihood_of_a_gaussian_is_its_closed_bound(large):
     assert abs(found.mean().item() - bound_of_a_gaussian(c, large)) <= 5 * found.std().item() / math.sqrt(n)
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_the_bound_on_ve_has_the_prior_that_samples_start_from(large):
+    """Invariant 3 on ve-geo, whose prior is N(0, 50^2): the closed sum within 5 SE, with N(0, 1) 1,246 nats off."""
+    path, c, n = process.named("ve-geo"), 0.25, 1000
+    draws = Philox(9, n)
+    x0 = draws.normal("data", torch.empty(n, 1, dtype=torch.float64)) * math.sqrt(c)
+    model = targets.exact(gaussian.isotropic(torch.zeros(1), c), path)
+    found = -ddpm.log_prob(model, x0, process=path, draws=draws, large=large, decoder="density")
+    closed = bound_of_a_gaussian(c, large, path)
+    assert abs(found.mean().item() - closed) <= 5 * found.std().item() / math.sqrt(n)
+    end = 0.5 * (c / 50**2 - math.log1p(c / 50**2))  # KL(p_T || the prior), all that the exact variance leaves
+    entropy = 0.5 * math.log(2 * math.pi * math.e * c)
+    assert bound_of_a_gaussian(c, None, path) - entropy == pytest.approx(end, abs=1e-10)
+    torch.testing.assert_close(ddpm.prior_nats(x0, path), x0[:, 0] ** 2 / (2 * 50**2), rtol=1e-9, atol=1e-12)
+
+
 def test_likelihood_is_the_sum_of_its_terms():
     """Prior, chain and decoder, each with its own noise; parts of the chain add up; strided."""
     x0 = PIXELS[:2]
@@ -585,8 +602,12 @@ def test_chains_of_other_lengths():
 
 
 def test_bad_options_are_refused():
-    """One line each: the argument, its value, what was expected."""
-    model, x0, t = Predictor("mean", lambda x, _: x), PIXELS, AT
+    """One line each: the argument, its value, what was expected; before the model is evaluated."""
+
+    def never(x, t):
+        raise AssertionError("the model was evaluated")
+
+    model, x0, t = Predictor("mean", never), PIXELS, AT
     for call, says in (
         (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, predicted="v"), "predicted: 'v' is not known"),
         (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, distance="l3"), "distance: 'l3' is not known"),
@@ -594,6 +615,13 @@ def test_bad_options_are_refused():
         (lambda: ddpm.bound_loss(model, x0, t, NOISE, process=CHAIN, decoder="erf"), "decoder: 'erf' is not known"),
         (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), decoder="erf"), "decoder: 'erf'"),
         (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), steps=1), "steps: 1, expected at least 2"),
+        (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), levels=1), "levels: 1, expected an"),
+        (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), levels=0), "levels: 0, expected an"),
+        (lambda: ddpm.bound_loss(model, x0, t, NOISE, process=CHAIN, levels=1), "levels: 1, expected an integer >= 2"),
+        (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, distance="huber", width=-1), "width: -1, "),
+        (lambda: ddpm.simple_loss(model, x0, t, NOISE, process=CHAIN, distance="huber", width=0), "width: 0, expected"),
+        (lambda: ddpm.betas("linear", knots=2.5), "knots: 2.5, expected an integer >= 1"),
+        (lambda: ddpm.chain("quadratic", knots=0), "knots: 0, expected an integer >= 1"),
         (lambda: ddpm.sample(model, x0, t, process=CHAIN, draws=Philox(0, 4), clip=0.0), "clip: 0.0, expected"),
         (lambda: ddpm.log_prob(model, x0, process=CHAIN, draws=Philox(0, 4), clip=-1.0), "clip: -1.0, expected"),
     ):

@@ -448,7 +448,10 @@ def test_weight_of_the_other_columns_is_the_noise_s(name):
 @pytest.mark.parametrize(
     ("options", "match"),
     [({"order": 3}, "order, stage: 3, 1.0"), ({"stage": 0.0}, "a share in"), ({"stage": 1.2}, "stage: 2, 1.2"),
-     ({"churn": -1.0}, "churn: -1.0, expected a number >= 0"), ({"churn_noise": 0.0}, "churn_noise: 0.0, expected")],
+     ({"churn": -1.0}, "churn: -1.0, expected a number >= 0"), ({"churn_noise": 0.0}, "churn_noise: 0.0, expected"),
+     ({"order": 2.0}, "order, stage: 2.0, 1.0"), ({"churn_noise": math.inf}, "churn_noise: inf, expected a finite"),
+     ({"churn_min": 5.0, "churn_max": 1.0}, "churn_min, churn_max: 5.0, 1.0, expected levels with"),
+     ({"churn_min": math.nan}, "churn_min, churn_max: nan, inf"), ({"churn_max": math.nan}, "churn_max: 0.0, nan")],
 )  # fmt: skip
 def test_bad_options_are_refused(options, match):
     with pytest.raises(ValueError, match=match):
@@ -459,3 +462,17 @@ def test_bad_options_are_refused(options, match):
     assert all(column.isfinite().all() for column in edm.plan(grids.uniform_t(3, condot), condot))
     with pytest.raises(ValueError, match="name: 'v', expected 'vp', 've', 'iddpm' or 'edm'"):
         edm.precondition(lambda x, c: x, process=VE, name="v")
+
+
+@pytest.mark.parametrize("sigma_data", [0.0, -1.0, math.nan, math.inf])
+def test_a_deviation_that_is_none_is_refused_before_anything_is_evaluated(sigma_data):
+    def never(x, t):
+        raise AssertionError("evaluated")
+
+    with pytest.raises(ValueError, match=f"sigma_data: {sigma_data!r}, expected a number > 0"):
+        edm.precondition(never, process=VE, sigma_data=sigma_data)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"sigma_data: {sigma_data!r}, expected a number > 0"):
+        edm.loss(Predictor("mean", never), one, one[0], one, process=VE, sigma_data=sigma_data)
+    for name in ("vp", "ve", "iddpm"):  # those columns have no deviation
+        edm.precondition(never, process=VE, sigma_data=sigma_data, name=name)

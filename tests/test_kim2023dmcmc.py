@@ -212,6 +212,38 @@ def test_gibbs_by_sampling_keeps_the_levels_uniform_and_argmax_does_not():
     assert abs(chosen.var() - variance) > 5 * spread
 
 
+@pytest.mark.parametrize(("n_skip", "biased"), [(0, False), (10, True)])
+def test_the_smallest_level_of_several_is_no_draw(n_skip, biased):
+    """Exact sweeps y | k, k | y from the joint law of N(0, 1/4 I) in 8 dimensions, and the states that are kept:
+    |y|^2/v(rho) has mean 8 and variance 16 if y is a draw of p(y | rho); 4,000 chains, five standard errors."""
+    rows, rho = 4000, dmcmc.noise_levels(0.01, 50.0, 60)
+    law = Gaussian("g", torch.zeros(8, dtype=torch.float64), torch.full((8,), 0.25, dtype=torch.float64))
+    k, states = dmcmc.level_of(Philox(1, rows).uniform("k", (rows,)), 60), []
+    for j in range(n_skip + 1):
+        draws = Philox(2, rows).at(j)
+        y = (0.25 + rho[k] ** 2).sqrt()[:, None] * draws.normal("y", torch.empty(rows, 8, dtype=torch.float64))
+        k = dmcmc.gibbs_level(logits_of(law)(y, rho), draws.uniform("level", (rows,)))
+        states.append(dmcmc.State(y, rho[k]))
+    kept = dmcmc.cleanest(states)
+    off = (kept.y.square().sum(1) / (0.25 + kept.rho**2)).mean().item() - 8
+    error = (16 / rows) ** 0.5
+    assert (off > 5 * error) if biased else (abs(off) < 5 * error), off / error
+
+
+def test_an_unstable_move_is_followed_by_a_higher_level():
+    """Balls of gmm-64's std .15 at rho = .01, v = .0226: eta = .5 > 4 v overshoots tenfold, and every level drawn then
+    is one at which it is stable (4 v(rho) > .5 above rho = .32); eta = .08 < 4 v leaves them below."""
+    rows, rho = 500, dmcmc.noise_levels(0.01, 50.0, 200)
+    law = Gaussian("g", torch.zeros(64, dtype=torch.float64), torch.full((64,), 0.0225, dtype=torch.float64))
+    y, draws = 0.0226**0.5 * normals(rows, 64), Philox(3, rows)
+    state = dmcmc.State(y, torch.full((rows,), 0.01, dtype=torch.float64))
+    found = {}
+    for eta in (0.5, 0.08):
+        ahead = dmcmc.langevin(scaled(law, rows), state, eta, draws.normal("langevin", y))
+        found[eta] = rho[dmcmc.gibbs_level(logits_of(law)(ahead, rho), draws.uniform("level", (rows,)))]
+    assert found[0.5].min() > (0.5 / 4 - 0.0225) ** 0.5 > found[0.08].mean()
+
+
 def test_gibbs_draws_the_posterior_by_inverse_cdf():
     logits = column(0.2, 0.3, 0.5).log()[None].expand(5, 3) + 700.0
     assert dmcmc.gibbs_level(logits, column(0.1, 0.21, 0.49, 0.51, 1 - 1e-16)).tolist() == [0, 1, 1, 2, 2]
@@ -261,6 +293,22 @@ def test_no_skips_and_the_noisiest_level_is_the_plain_integrator():
     torch.testing.assert_close(sampled(chain=False).x, mean, rtol=1e-12, atol=1e-12)
     score = scaled(targets.named("mixture-2d"), 6).score(y, t)
     torch.testing.assert_close(sampled(chain=False).x, y + 0.01**2 * score, rtol=1e-12, atol=1e-12)  # invariant 6
+
+
+@pytest.mark.parametrize("claim", catalogue.samplers()["kim2023dmcmc.dlg"].reduces, ids=lambda claim: claim.to)
+@pytest.mark.parametrize("ending", ["card", "noisy"])
+def test_reductions_hold_on_the_card_s_own_grid_to_clean_data(claim, ending):
+    """The generic law stops at noisy data, where there is no Tweedie's step; on the card's own grid there is one."""
+    card, other = catalogue.samplers()["kim2023dmcmc.dlg"], catalogue.samplers()[claim.to]
+    law = targets.named("mixture-2d")
+    model, x = targets.exact(law, VE), 50 * normals(6, 2)
+    grid = (card.grid if ending == "card" else grids.power(7.0))(8, VE)
+    ours = card.sample(
+        model, x, grid, process=VE, draws=Philox(5, 6), noise_logits=logits_of(law), **claim.options
+    )  # fmt: skip
+    theirs = other.sample(model, x, grid, process=VE, draws=Philox(5, 6), **claim.to_options)
+    torch.testing.assert_close(ours.x, theirs.x, rtol=0, atol=1e-12 * (1 + theirs.x.abs().max().item()))
+    assert ours.nfe == theirs.nfe
 
 
 @pytest.mark.parametrize(("integrator", "each"), [("kar1", 9), ("kar2", 9), ("euler", 5)])
@@ -326,6 +374,27 @@ def test_outputs_of_one_chain_follow_each_other():
     torch.testing.assert_close(together[2:6], other[:4], rtol=1e-12, atol=1e-12)
 
 
+def autocorrelation_time(y):
+    """1 + 2 sum_l r_l up to the first r_l below .05, of y [outputs,chains,d]; r_l is that of all together."""
+    y = y - y.mean((0, 1))
+    r = [(y[: len(y) - lag] * y[lag:]).mean() / y.square().mean() for lag in range(len(y))]
+    last = next((lag for lag, value in enumerate(r) if value < 0.05), len(r))
+    return 1 + 2 * float(sum(r[1:last]))
+
+
+@pytest.mark.parametrize(("outputs", "correlated"), [(15, True), (1, False)])
+def test_outputs_of_one_chain_are_correlated(outputs, correlated):
+    """Ten chains of 15 outputs on gmm-64, three moves apart: two outputs are worth less than one; 150 chains of one
+    output each, in the same order, are independent."""
+    rows, grid = 150, grids.power_to_zero(7.0)(2, VE)
+    found = dmcmc.sample(
+        targets.exact(GMM, VE), 50 * normals(rows, 1, 8, 8, seed=33), grid, process=VE, draws=Philox(33, rows),
+        noise_logits=logits_of_gmm, levels=40, outputs=outputs, n_skip=3, integrator="euler",
+    ).x  # fmt: skip
+    time = autocorrelation_time(found.flatten(1).unflatten(0, (15, 10)))
+    assert (time > 2) if correlated else (time < 1.5), time
+
+
 def test_a_run_on_another_path_is_the_same_in_y():
     """x/alpha and rho are all there is: VP and VE agree, draws and posterior being in y."""
     vp = process.named("vp-linear").between(1e-3, 0.9)
@@ -345,34 +414,118 @@ def test_a_run_on_another_path_is_the_same_in_y():
 # The classifier
 
 
-def test_the_posterior_minimises_the_classifier_s_loss():
-    """Gradient of the expected cross entropy at the exact posterior is 0: atoms x0 fixed, y fixed, no Monte Carlo."""
-    rho = dmcmc.noise_levels(0.1, 3.0, 7)
-    atoms, y = column(-1.0, 0.4, 1.5), 0.6
-    noise = (y - atoms[None]) / rho[:, None]  # the e that leads from atom a to y at level k
-    weight = (-(noise**2) / 2).exp() / rho[:, None] / 3
-    posterior = weight.sum(1) / weight.sum()
-    for shift, still in ((0.0, True), (0.3, False)):
-        z = (posterior.log() + shift * torch.arange(7)).requires_grad_()
-        loss = sum(
-            weight[k, a]
-            * dmcmc.classifier_loss(
-                lambda _, z=z: z[None], atoms[a : a + 1, None], torch.tensor([k]), noise[k, a].reshape(1, 1), rho
-            )
-            for k in range(7) for a in range(3)
-        )  # fmt: skip
-        slope = torch.autograd.grad(loss.sum(), z)[0].abs().max().item()
-        assert (slope <= 1e-14) is still
+def told(logits, rho, path=VE):
+    """A model whose classifier is logits(y) for the levels rho."""
+    return dmcmc.Levelled("mean", lambda x, t: x, rho, logits)
+
+
+def _noised_by_another_level(model, x0, t, noise, *, process):
+    return dmcmc.classifier_loss(model, x0, t, 1.1 * noise, process=process)
+
+
+def _smoothed(model, x0, t, noise, *, process):
+    level = (process.rho(t)[:, None] - model.rho).abs().argmin(1)
+    logits = model.logits(x0 + model.rho[level][:, None] * noise)
+    return torch.nn.functional.cross_entropy(logits, level, reduction="none", label_smoothing=0.1)
+
+
+def _next_level(model, x0, t, noise, *, process):
+    later = dmcmc.Levelled(model.kind, model.predict, model.rho, lambda y: model.logits(y).roll(1, 1))
+    return dmcmc.classifier_loss(later, x0, t, noise, process=process)
+
+
+@pytest.mark.parametrize(
+    ("loss", "shift", "still"),
+    [
+        (dmcmc.classifier_loss, 0.0, True), (dmcmc.classifier_loss, 0.3, False),
+        (_noised_by_another_level, 0.0, False), (_smoothed, 0.0, False), (_next_level, 0.0, False),
+    ],
+)  # fmt: skip
+def test_the_posterior_minimises_the_classifier_s_loss(loss, shift, still):
+    """Gradient of the expected loss at the exact posterior of every y on a grid, by sums: three atoms, seven levels.
+
+    E over (k, a, e) of the loss of a classifier that is a free table over y: quadrature over y in place of e. Of a
+    loss that noises by another level, smooths or shifts labels, the posterior is no stationary point.
+    """
+    law, rho = column(-1.0, 0.4, 1.5), dmcmc.noise_levels(0.1, 3.0, 7)
+    at = torch.linspace(-9, 9, 61, dtype=torch.float64)
+    everywhere = torch.meshgrid(torch.arange(7), torch.arange(3), torch.arange(61), indexing="ij")
+    k, a, y = (each.flatten() for each in everywhere)
+    noise = (at[y] - law[a]) / rho[k]  # the e that leads from atom a to y at level k
+    weight = (-(noise**2) / 2).exp() / rho[k]
+    joint = torch.zeros(61, 7, dtype=torch.float64).index_put_((y, k), weight, accumulate=True)
+    table = ((joint / joint.sum(1, keepdim=True)).clamp(min=1e-300).log() + shift * torch.arange(7)).requires_grad_()
+    model = told(lambda state: table[(state - at).abs().argmin(1)], rho)  # the table's row of the nearest y
+    each = loss(model, law[a][:, None], rho[k], noise[:, None], process=VE)
+    slope = torch.autograd.grad((weight * each).sum() / weight.sum(), table)[0].abs().max().item()
+    assert (slope <= 1e-14) if still else (slope > 1e-4), slope
 
 
 def test_classifier_loss_is_the_cross_entropy_at_the_noised_state():
+    """On VE at the time of each level, and on VP, where y = x/alpha has the same levels at other times."""
     x0, noise, rho = normals(3, 2), normals(3, 2, seed=9), dmcmc.noise_levels(0.1, 3.0, 4)
-    k, seen = torch.tensor([0, 2, 3]), []
-    table = normals(3, 4, seed=10)
-    loss = dmcmc.classifier_loss(lambda y: seen.append(y) or table, x0, k, noise, rho)
-    torch.testing.assert_close(loss, table.logsumexp(1) - table[torch.arange(3), k])
-    torch.testing.assert_close(seen[0], x0 + rho[k][:, None] * noise)
+    k, table = torch.tensor([0, 2, 3]), normals(3, 4, seed=10)
+    for path in (VE, process.named("vp-linear")):
+        seen = []
+        model = told(lambda y, seen=seen: seen.append(y) or table, rho)
+        loss = dmcmc.classifier_loss(model, x0, path.time_of_logsnr(-rho.log())[k], noise, process=path)
+        torch.testing.assert_close(loss, table.logsumexp(1) - table[torch.arange(3), k])
+        torch.testing.assert_close(seen[0], x0 + rho[k][:, None] * noise)
     assert dmcmc.level_of(column(0.0, 0.2499, 0.25, 1 - 1e-16), 4).tolist() == [0, 0, 1, 3]
+
+
+def test_the_objective_s_times_are_those_of_the_levels_all_alike():
+    """Two u in each of 1,000 strata: every level of the notebook's list twice, and the loss finds its index again."""
+    card = catalogue.objectives()["kim2023dmcmc.noise_classifier"]
+    rho, u = dmcmc.noise_levels(0.01, 50.0), (torch.arange(2000, dtype=torch.float64) + 0.5) / 2000
+    t = card.times(u, VE)
+    torch.testing.assert_close(t, rho.repeat_interleave(2), rtol=1e-9, atol=0)
+    tables = torch.eye(1000, dtype=torch.float64).log().clamp(min=-50.0)[torch.arange(2000) // 2]
+    x0 = torch.zeros(2000, 1, dtype=torch.float64)
+    assert card.loss(told(lambda y: tables, rho), x0, t, x0, process=VE).abs().max() <= 1e-12
+    assert torch.equal(dmcmc.level_times(u[::500], VE, 4).log().argsort(), torch.tensor([3, 2, 1, 0]))
+
+
+def levelled(levels=100, trained=VE):
+    """The exact denoiser of mixture-2d beside its exact posterior as a network."""
+    law = targets.named("mixture-2d")
+    rho = dmcmc.noise_levels(0.01, 50.0, levels)
+    return dmcmc.levelled(
+        lambda y: logits_of(law)(y, rho), process=VE, mean=targets.exact(law, VE), trained=trained, levels=levels
+    )
+
+
+def test_a_model_that_knows_levels_is_asked_instead_of_the_aid():
+    """With the exact posterior in its net a Levelled model gives what the aid gives; the aid then is not called."""
+
+    def never(y, rho):
+        raise AssertionError("the aid was asked")
+
+    grid = grids.power_to_zero(7.0)(5, VE)
+    for aid in ({}, {"noise_logits": never}):
+        found = dmcmc.sample(
+            levelled(), 50 * normals(6, 2), grid, process=VE, draws=Philox(5, 6), levels=100, warm=2, burn=1, n_skip=3,
+            **aid,
+        )  # fmt: skip
+        assert torch.equal(found.x, sampled().x) and found.nfe == sampled().nfe
+
+
+@pytest.mark.parametrize(
+    ("model", "process_"),
+    [({"levels": 99}, VE), ({"trained": VE.between(0.02, 50.0)}, VE), ({}, VE.between(0.01, 49.0))],
+)
+def test_a_classifier_of_other_levels_is_refused_before_the_first_call(model, process_):
+    known = levelled(**model)
+
+    def never(*_):
+        raise AssertionError("evaluated")
+
+    silent = dmcmc.Levelled("mean", never, known.rho, never)
+    with pytest.raises(ValueError, match="levels: 100 from .* expected the model's own .* set levels and the process"):
+        dmcmc.sample(
+            silent, 50 * normals(2, 2), grids.power_to_zero(7.0)(3, process_), process=process_, draws=Philox(1, 2),
+            levels=100,
+        )  # fmt: skip
 
 
 def test_defaults_are_the_notebook_s_but_for_the_draw_of_levels():
@@ -390,18 +543,32 @@ def test_defaults_are_the_notebook_s_but_for_the_draw_of_levels():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"integrator": "heun"}, "integrator, gibbs: 'heun'"),
-        ({"gibbs": "draw"}, "'draw'"),
-        ({"outputs": 0}, "outputs, levels: 0"),
-        ({"levels": 0}, "outputs, levels: 1, 0"),
+        ({"integrator": "heun"}, "integrator: 'heun', expected one of kar1, kar2, euler"),
+        ({"gibbs": "draw"}, "gibbs: 'draw', expected one of sample, argmax"),
         ({"noise_logits": None}, "noise_logits: None, expected log p"),
-        *(({name: -1}, "no other option below 0") for name in ("n_skip", "warm", "burn")),
-        *(({name: -0.1}, "no other option below 0") for name in ("eta", "kick", "warm_size", "tweedie")),
+        *(({name: 0}, f"{name}: 0, expected an integer of at least 1") for name in ("outputs", "levels")),
+        *(({name: -1}, f"{name}: -1, expected an integer of at least 0") for name in ("n_skip", "warm", "burn")),
+        *(
+            ({name: bad}, f"{name}: {bad!r}, expected an integer")
+            for name in ("outputs", "levels", "n_skip", "warm", "burn") for bad in (1.5, math.nan, True, "2")
+        ),
+        *(
+            ({name: bad}, f"{name}: {bad!r}, expected a finite number of at least 0")
+            for name in ("eta", "kick", "warm_size", "tweedie") for bad in (-0.1, math.nan, math.inf, "2")
+        ),
     ],
-)
+)  # fmt: skip
 def test_bad_options(options, said):
+    """Each names its argument and value, before the first evaluation."""
+
+    def never(x, t):
+        raise AssertionError("evaluated")
+
     with pytest.raises(ValueError, match=said):
-        sampled(**options)
+        dmcmc.sample(
+            Predictor("mean", never), 50 * normals(2, 2), grids.power_to_zero(7.0)(5, VE), process=VE,
+            draws=Philox(5, 2), **{"noise_logits": lambda y, rho: y[:, :1] * rho} | options,
+        )  # fmt: skip
 
 
 def test_a_start_without_signal_is_refused_before_the_first_call():

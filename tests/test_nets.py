@@ -21,9 +21,11 @@ OPTIONS = {
     "gated_pair": {"width": 8, "down": [1], "up": [2]},
     "activated_pair": {"width": 8, "down": [1], "up": [2]},
     "bank": {"experts": 2, "dim": 64},
+    "pooled": {},
 }
+TIMELESS = {"classifier", "pooled"}
 SMALL_PAIR = {"width": 16, "down": [1], "up": [1]}  # of the recipes digits-restore and digits-restore-activated
-NOISED = [kind for kind in OPTIONS if kind != "classifier"]
+NOISED = [kind for kind in OPTIONS if kind not in TIMELESS]
 
 
 def inputs(kind: str, batch: int = 5) -> torch.Tensor:
@@ -51,7 +53,7 @@ def outputs(net: nn.Module, kind: str, rows=slice(None), device="cpu") -> torch.
     x = inputs(kind)[rows].to(device)
     if kind == "bank":
         return torch.stack([net(x, levels()[rows].to(device), which=k) for k in range(2)], dim=1)
-    return net(x) if kind == "classifier" else net(x, levels()[rows].to(device))
+    return net(x) if kind in TIMELESS else net(x, levels()[rows].to(device))
 
 
 def test_every_network_is_tested():
@@ -284,3 +286,15 @@ def test_an_unknown_kind_is_named_with_those_there_are():
         KeyError, match="net: 'resnet' is not known; expected one of activated_pair, bank, classifier, gated, "
     ):
         nets.build("resnet", seed=0)
+
+
+def test_the_pooled_network_is_four_convolutions_and_a_linear_layer():
+    """Written out with torch's functions: ReLU after each, halved after all but the first, one pixel at the end."""
+    net, x = stirred("pooled", torch.device("cpu")), inputs("pooled")
+    assert [layer.weight.shape[0] for layer in net.convolutions] == [8, 16, 32, 64] and net.last.in_features == 64
+    found = x
+    for k, layer in enumerate(net.convolutions):
+        found = nn.functional.conv2d(found, layer.weight, layer.bias, padding=1).clamp(min=0)
+        found = found.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)) if k else found
+    assert found.shape == (5, 64, 1, 1)
+    torch.testing.assert_close(net(x), found[:, :, 0, 0] @ net.last.weight.T + net.last.bias, rtol=1e-11, atol=1e-12)

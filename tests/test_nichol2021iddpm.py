@@ -60,6 +60,11 @@ def test_chain_anchors():
     assert [first, last] == pytest.approx([2.5e-5, 5e-3], rel=1e-9)
     with pytest.raises(ValueError, match="schedule: 'quad' is not known; expected one of linear, cosine"):
         iddpm.chain("quad")
+    with pytest.raises(ValueError, match=r"betas: 1.05\d* at 19 of 19, expected numbers in \(0, 1\]; more knots"):
+        iddpm.chain("linear", 19)
+    assert iddpm.chain("linear", 20).alpha(1.0) == 0
+    with pytest.raises(ValueError, match="knots: 2.5, expected an integer >= 1"):
+        iddpm.chain("cosine", 2.5)
 
 
 def test_cosine_chain_is_the_squared_cosine_at_its_knots():
@@ -91,6 +96,7 @@ def test_kept_indices_are_the_official_ones():
         ([400, 1, 1], "400 of 334 knots in part 0, expected at most 334"),
         ([335, 1, 1], "335 of 334 knots in part 0"),
         ([-1], "-1 of 1000"),
+        (2.5, "2.5, expected 50,"),
     ):
         with pytest.raises(grids.BadGrid, match=f"sections: {says}"):
             iddpm.kept(bad)
@@ -439,6 +445,23 @@ def test_bound_at_share_zero_is_that_of_the_small_variance(steps):
     torch.testing.assert_close(upper - large, nats[1] - nats[0], rtol=1e-6, atol=1e-6)
 
 
+def never(x, t):
+    raise AssertionError("the model was evaluated")
+
+
+@pytest.mark.parametrize("steps", [20, 1000])
+def test_the_bound_on_ve_has_the_prior_that_samples_start_from(steps):
+    """A model that knows x0 has no KL at share 0, so the bound is L_0 and L_T = KL(N(x0, 50^2) || N(0, 50^2))."""
+    path, c, n = process.named("ve-geo"), 0.25, 400
+    x0 = Philox(8, n).normal("data", torch.empty(n, 1, dtype=torch.float64)) * math.sqrt(c)
+    far = Shared("mean", lambda x, t: (x0, torch.full_like(x, 0.0)))  # knows x0: every KL is 0 at share 0
+    grid = iddpm.even_subsequence(steps, path)
+    rung = iddpm.rungs(grid[-2], grid[-1], grid[-3], path)
+    first = iddpm.bound_term(x0, x0, torch.zeros_like(x0), rung)
+    found = iddpm.log_prob(far, x0, process=path, draws=Philox(3, n), steps=steps)
+    torch.testing.assert_close(found, -first - x0[:, 0] ** 2 / (2 * 50**2), rtol=1e-10, atol=1e-10)
+
+
 def test_bad_options_of_the_bound_are_refused():
     for call, says in (
         (lambda: iddpm.bound_loss(with_share(0.1), PIXELS, AT, NOISE, process=CHAIN, decoder="erf"), "decoder: 'erf'"),
@@ -450,6 +473,18 @@ def test_bad_options_of_the_bound_are_refused():
         (
             lambda: iddpm.log_prob(with_share(0.1), PIXELS, process=CHAIN, draws=Philox(0, 4), clip=0.0),
             "clip: 0.0, expected a positive bound",
+        ),
+        (
+            lambda: iddpm.log_prob(with_share(0.1, never), PIXELS, process=CHAIN, draws=Philox(0, 4), levels=1),
+            "levels: 1, expected an integer >= 2",
+        ),
+        (
+            lambda: iddpm.log_prob(with_share(0.1, never), PIXELS, process=CHAIN, draws=Philox(0, 4), decoder="erf"),
+            "decoder: 'erf'",
+        ),
+        (
+            lambda: iddpm.bound_loss(with_share(0.1, never), PIXELS, AT, NOISE, process=CHAIN, levels=0),
+            "levels: 0, expected an integer >= 2",
         ),
     ):
         with pytest.raises(ValueError, match=says):

@@ -74,6 +74,27 @@ def test_batches_and_shards_never_change_a_sample(method, monkeypatch):
     assert whole[0]["nfe"] == pytest.approx(parts[0]["nfe"], abs=1e-9)
 
 
+def test_a_trained_classifier_of_levels_is_asked_for_as_a_model(monkeypatch):
+    """The same job with model = "digits-levels" has the same exact denoiser and evaluations, and other levels; the
+    exact posterior, which the method's card needs of the target, is then never asked."""
+    fields = dict(
+        method="kim2023dmcmc.dlg", target="digits", process="ve-edm[0.01,50]", grid="power(7)", steps=2, n=2,
+        start="exact", options={"warm": 0, "burn": 0, "n_skip": 1},
+    )  # fmt: skip
+
+    def never(target, y, rho):
+        raise AssertionError("the exact posterior was asked")
+
+    exact, _ = run.sampled(asked(**fields), CPU), monkeypatch.setattr(problems, "_noise_logits", never)
+    learnt = run.sampled(asked(**fields, model="digits-levels", net_dtype="float32"), CPU)
+    assert learnt[0]["nfe"] == exact[0]["nfe"] == 37 + 1 + 4
+    assert not torch.equal(learnt[1]["x"], exact[1]["x"])
+    assert provenance.model_parts("digits-levels").keys() == {"checkpoint", "model"}
+    other = asked(**fields | {"process": "ve-edm[0.02,50]"}, model="digits-levels", net_dtype="float32")
+    with pytest.raises(ValueError, match="levels: 1000 from 50 to .*, expected the model's own 1000 from 50 to 0.01"):
+        run.sampled(other, CPU)
+
+
 def test_a_population_method_keeps_its_shards(monkeypatch):
     question = asked(shards=6)
     assert len(problems.batches(question, CPU)) == 1

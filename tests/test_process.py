@@ -91,6 +91,18 @@ def test_discrete_chain_is_the_product_of_its_betas():
     assert (chain.time_of_logsnr(chain.lam(knots)) - knots).abs().max() <= 1e-12
 
 
+@pytest.mark.parametrize("beta", [1.5, 0.0, -0.1, math.nan, 1 + 1e-12])
+def test_betas_that_make_no_chain_are_refused(beta):
+    betas = torch.tensor([0.5, beta, 2.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match=rf"betas: {beta:g} at 2 of 3, expected numbers in \(0, 1\]; more knots or"):
+        process.discrete(betas)
+
+
+def test_a_chain_may_end_in_pure_noise():
+    chain = process.discrete(torch.tensor([0.5, 1.0], dtype=torch.float64))
+    assert (chain.alpha(1.0), chain.sigma(1.0)) == (0.0, 1.0) and chain.alpha(0.5) ** 2 == pytest.approx(0.5)
+
+
 def test_other_interval_same_curves():
     part = process.named("vp-linear").between(0.05, 0.9)
     assert (part.t_min, part.t_max, part.prior_std) == (0.05, 0.9, 1.0)
@@ -189,7 +201,8 @@ def test_an_empty_batch_costs_nothing():
     for id, card in catalogue.samplers().items():
         if card.consumes == "mean" and not card.needs and card.walks == "down" and card.nfe:
             path = process.named(card.path if card.paths else "vp-linear")
-            run = card.sample(model, x, grids.uniform_lam(24, path), process=path, draws=Philox(0, 0))
+            grid = (card.grid if card.paths else grids.uniform_lam)(24, path)  # a chain of some paths has its own times
+            run = card.sample(model, x, grid, process=path, draws=Philox(0, 0))
             assert run.x.shape == (0, 2) and run.nfe == 0, id
 
 
@@ -210,3 +223,16 @@ def test_phi_functions(order):
     exact = torch.tensor([phi_in_sixty_digits(order, point) for point in z.tolist()], dtype=torch.float64)
     torch.testing.assert_close(phi(order, z), exact, rtol=5e-15, atol=0)
     assert phi(order, torch.tensor([0.0, -math.inf])).tolist() == [1 / math.factorial(order), 0.0]
+
+
+def test_rates_do_not_depend_on_what_the_caller_records():
+    """Under inference_mode nothing is recorded, and a slope by autograd would be 0."""
+    for name in ("vp-linear", "cosine", "ve-edm", "condot"):
+        path = process.named(name)
+        t = torch.tensor([0.3, 0.6], dtype=torch.float64)
+        with torch.inference_mode():
+            inside = path.rates(t.clone())
+        with torch.no_grad():
+            outside = path.rates(t)
+        assert all(torch.equal(a, b) for a, b in zip(inside, outside, strict=True))
+        assert any((rate != 0).any() for rate in inside)

@@ -244,6 +244,7 @@ def test_starts_uniform_on_the_unit_interval():
     [
         ({"rate": 0.0}, "rate, inner: 0.0, 100, expected rate > 0"),
         ({"inner": 0}, "rate, inner: 0.1, 0, expected rate > 0 and at least one"),
+        ({"inner": 2.5}, "rate, inner: 0.1, 2.5, expected rate > 0 and at least one whole update"),
         ({"denoise": True, "as_returned": True}, "denoise, as_returned: both True"),
     ],
 )
@@ -251,6 +252,12 @@ def test_bad_options_are_refused_in_one_line(options, message):
     x = torch.zeros(1, 1, dtype=torch.float64)
     with pytest.raises(ValueError, match=message):
         ncsn.sample(None, x, level(0.1), process=VE, draws=Silence(), **options)
+
+
+def test_the_paper_s_levels_are_two_at_least():
+    for levels in (1, 0, -3, 2.5):
+        with pytest.raises(ValueError, match=f"levels: {levels}, expected an integer >= 2"):
+            ncsn.unit_levels(levels)
 
 
 def test_a_level_without_noise_is_refused_before_anything_is_evaluated():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -173,21 +174,71 @@ def test_subsequences_are_the_published_indices():
     assert indices(ddim.quadratic_subsequence(10, chain)) == [0, 9, 39, 88, 158, 246, 355, 483, 632, 800]
     assert indices(ddim.quadratic_subsequence(16, chain))[-4:] == [511, 600, 696, 800]  # int() of numpy's rounding
     assert indices(ddim.uniform_subsequence(3, chain)) == [0, 333, 666]  # the official list goes on to 999
-    assert indices(ddim.uniform_subsequence(7, chain)) == [0, 142, 284, 426, 568, 710, 852]
+    assert indices(ddim.uniform_subsequence(7, chain)) == [0, 142, 285, 428, 571, 714, 857]  # official: 0, 142, .., 994
     assert indices(ddim.uniform_subsequence(1, chain)) == indices(ddim.quadratic_subsequence(1, chain)) == [0]
     assert indices(CARD.grid(10, chain)) == list(range(0, 1000, 100)) and CARD.grid(10, chain)[-1] == 0
     quadratic = catalogue.samplers()["song2020ddim.quadratic"]
     assert torch.equal(quadratic.grid(10, chain), ddim.quadratic_subsequence(10, chain))
     assert indices(ddim.uniform_subsequence(1000, chain)) == list(range(1000))
     assert len(indices(ddim.quadratic_subsequence(29, chain))) == 29
+    for steps in range(1, 1001):
+        found = indices(ddim.uniform_subsequence(steps, chain))
+        assert found == [1000 * i // steps for i in range(steps)]
+        assert found[-1] >= 999 - 1000 // steps  # at most an interval below the chain's end
+        assert 1000 % steps or found == list(range(0, 1000, 1000 // steps))
     for bad in (0, 1001, 2.5):
         with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.uniform_subsequence(bad, chain)
     with pytest.raises(grids.BadGrid, match="ve-edm starts at 80"):
         ddim.uniform_subsequence(10, process.named("ve-edm"))
-    for bad in (0, 30):
-        with pytest.raises(grids.BadGrid, match="1..29"):
+    for bad in (0, 1001, 2.5):
+        with pytest.raises(grids.BadGrid, match=r"1\.\.1000"):
             ddim.quadratic_subsequence(bad, chain)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_more_quadratic_steps_are_the_official_list_without_its_repeats(eta):
+    """runners/diffusion.py as numpy makes it; a step from an index to itself moves nothing, by equation 12 in letters.
+
+    So the official loop over the whole list ends where the shorter grid does, with the noise that the real steps had.
+    """
+    chain, model = process.named("discrete-linear"), exact_model(process.named("discrete-linear"))
+    for steps, count in ((30, 29), (50, 49), (54, 53), (100, 96), (1000, 688)):  # at 54 the last place is not rounded
+        listed = [int(place) for place in np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2]
+        grid = ddim.quadratic_subsequence(steps, chain)
+        assert (1000 * grid[:-1] - 1).round().long().flip(0).tolist() == sorted(set(listed))
+        assert len(grid) - 1 == count == CARD.nfe(grid)
+    steps, draws = 50, Philox(6, 2)
+    listed = [int(place) for place in np.linspace(0, np.sqrt(1000 * 0.8), steps) ** 2]
+    x = start = torch.tensor([[0.4], [-1.2]], dtype=torch.float64)
+    taken = 0
+    for i, j in zip(reversed(listed), [*reversed(listed[:-1]), -1], strict=True):
+        a_t, a_s = (1.0 if k < 0 else chain.alpha((k + 1) / 1000) ** 2 for k in (i, j))
+        x0 = model(x, (i + 1) / 1000)
+        e = (x - math.sqrt(a_t) * x0) / math.sqrt(1 - a_t)
+        v = eta * math.sqrt((1 - a_t / a_s) * (1 - a_s) / (1 - a_t))
+        x = math.sqrt(a_s) * x0 + math.sqrt(1 - a_s - v**2) * e + v * draws.at(taken).normal("step", x)
+        taken += i != j
+    grid = ddim.quadratic_subsequence(steps, chain)
+    found = ddim.sample(model, start, grid, process=chain, draws=draws, eta=eta)
+    torch.testing.assert_close(found.x, x, rtol=1e-10, atol=1e-10)
+    assert found.nfe == taken == 49
+
+
+def test_more_steps_of_the_default_grid_are_better():
+    """Appendix D.2: from N(0, 1) the transport distance to data N(.8, .05) falls in steps that do and do not divide T.
+
+    What is left at 1,000 of the mean's error is alpha .8 at the chain's end, which N(0, 1) lacks, times the factor.
+    """
+    chain, mu, c, found = process.named("discrete-linear"), 0.8, 0.05, {}
+    for steps in (10, 29, 100, 250, 334, 400, 501, 600, 1000):
+        x, times = torch.tensor([[0.0], [1.0]], dtype=torch.float64), ddim.uniform_subsequence(steps, chain)
+        low, high = ddim.sample(gaussian(chain, c, mu), x, times, process=chain, draws=Silence()).x[:, 0].tolist()
+        found[steps] = low - mu, high - low - math.sqrt(c)  # the map is affine: errors of the mean and the deviation
+    errors = [math.hypot(*each) for each in found.values()]
+    assert all(fine < coarse for coarse, fine in zip(errors, errors[1:], strict=False)), errors
+    for steps in (334, 400, 501, 600):  # -.0186, -.0070, -.0515, -.0289 where the list begins at index 666, .., 599
+        assert found[steps][0] == pytest.approx(found[1000][0], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 
+from benchmarks import suites
 from benchmarks.laws.accuracy import Silence
 from benchmarks.laws.conduct import exact_model
 from benchmarks.laws.impulses import output_law
@@ -142,6 +143,32 @@ def test_variance_errors_of_the_shipped_chains(predictor, c):
     assert found == pytest.approx(SHIPPED[predictor, c], abs=1e-14, rel=5e-4)  # four digits printed
 
 
+@pytest.mark.parametrize("path", [VP, VE], ids=lambda path: path.name)
+def test_the_ancestral_card_is_the_code_s_on_both_its_paths(path):
+    """The third row of invariant 3 comes out of the card: v = beta_i on VP; the smaller v on VE, as by its name."""
+    card, own = SAMPLERS["song2021sde.ancestral_shipped"], {VP: "ancestral_large", VE: "ancestral_small"}[path]
+    assert path.name in card.paths
+    grid, options = sde.chain_times(30, path), dict(process=path, draws=Philox(5, 3))
+    start = X3[:, :1] * path.prior_std
+    found = card.sample(exact_model(path), start, grid, **options).x
+    named = sde.sample(exact_model(path), start, grid, predictor=own, shipped=True, denoise=True, **options).x
+    assert torch.equal(found, named)
+    found = sde.sample(exact_model(path), start, grid, predictor="ancestral", **options).x
+    assert torch.equal(found, sde.sample(exact_model(path), start, grid, predictor=own, **options).x)
+    if path is VP:
+        for c in (0.25, 1.0):
+            errors = []
+            for steps in (100, 1000):
+                grid = sde.chain_times(steps, VP)
+
+                def run(x, z, c=c, grid=grid):
+                    return card.sample(gaussian(VP, c), x, grid, process=VP, draws=z, denoise=False).x
+
+                end = VP.alpha(1e-3) ** 2 * c + VP.sigma(1e-3) ** 2
+                errors.append(output_law(run, 0.0, 1.0)[1] / end - 1)
+            assert errors == pytest.approx(SHIPPED["ancestral_large", c], abs=1e-14, rel=5e-4)
+
+
 def test_the_truncated_index_is_most_of_reverse_diffusion_s_error():
     """Invariant 3: with the nearest beta the error at 1,000 steps is +1.100e-3 instead of +7.630e-3."""
     assert shipped_error(0.25, 1000, "reverse_diffusion", nearest=True) == pytest.approx(1.100e-3, rel=5e-4)
@@ -189,6 +216,24 @@ def test_shipped_predictors_are_the_code_s_updates(path, name, nearest):
             x = shipped_by_hand(path, name, model, x, t, steps, z, nearest)
         options = dict(process=path_, draws=draws, predictor=name, shipped=True, nearest=nearest, denoise=denoise)
         torch.testing.assert_close(sde.sample(model, start, grid, **options).x, x, rtol=1e-9, atol=1e-9)
+
+
+def test_the_shelf_asks_the_code_s_chains_only_where_they_are_defined():
+    """Every job of them in the suite `solvers` has a plan: even times, on VP more than 20."""
+    asked = []
+    for select in suites.named("solvers").select:
+        ids = [card.id for card in suites.chosen_methods(select) if card.id in SAMPLERS and card.paths]
+        cells = suites.cells_of(select.model_copy(update={"methods": ids}), 1.0)
+        asked += [cell.job for cell in cells if isinstance(cell, suites.Cell)]
+    assert {(job.method, job.process) for job in asked} == {
+        (f"song2021sde.{name}_shipped", path)
+        for name in ("euler_maruyama", "reverse_diffusion", "ancestral", "pc")
+        for path in SAMPLERS[f"song2021sde.{name}_shipped"].paths
+    }  # fmt: skip
+    for name, path, grid, steps in {(job.method, job.process, job.grid, job.steps) for job in asked}:
+        path = process.named(path)
+        times = (SAMPLERS[name].grid if grid == "own" else grids.named(grid))(steps, path)
+        assert len(sde.plan(times, path, **SAMPLERS[name].sample.keywords).t) == steps
 
 
 def test_chain_times_are_the_code_s():
@@ -645,6 +690,13 @@ def never(x, t):
         (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which has none or raises"),
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),
         (VP, {"corrections": 0}, "snr, corrections: 0.16, 0"),
+        (VP, {"corrections": 1.5}, "snr, corrections: 0.16, 1.5, expected snr > 0 and an integer >= 1"),
+        (VP, {"corrections": 1.5, "corrector": "langevin"}, "snr, corrections: 0.16, 1.5"),
+        (VP, {"nearest": True}, "nearest: True without shipped"),
+        (VE, {"grey": True}, r"guide: None, expected \[B,3,..\] where grey is kept"),
+        (SUBVP, {"predictor": "ancestral"}, "predictor: 'ancestral' on 'subvp', which is sub-VP, expected VP or VE"),
+        (SUBVP, {"predictor": "ancestral", "shipped": True}, "predictor: 'ancestral' on 'subvp', which is sub-VP"),
+        (CONDOT, {"predictor": "ancestral"}, "process: 'condot' is none of VE, VP and sub-VP; use .* no 'ancestral'"),
         (SUBVP, {"shipped": True, "corrector": "langevin"}, "'langevin' raises on sub-VP in the code, expected 'none'"),
         (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "the code's on sub-VP, expected one that"),
         (VE, {"shipped": True, "predictor": "ancestral_large"}, "on VE, expected ancestral_small, or shipped=False"),
@@ -683,6 +735,14 @@ def test_grids_that_are_not_defined_are_refused_before_anything_is_evaluated():
         sde.probability_flow(broken, x, grids.uniform_t(1, VP), process=VP, draws=Silence(), denoise="both")
     with pytest.raises(ValueError, match="divergence: 'sliced' is not known; expected one of exact"):
         sde.log_prob(broken, x, process=VP, draws=Silence(), divergence="sliced")
+    with pytest.raises(grids.BadGrid, match="grid: 0.9 .. 0 on condot meets alpha = 0 or sigma = 0"):
+        sde.log_prob(broken, x, process=condot.between(0.0, 0.9), draws=Silence())
+    for options in ({"rtol": -1e-5}, {"atol": -1.0}, {"rtol": 0.0, "atol": 0.0}, {"rtol": math.nan}):
+        for call in (sde.probability_flow, sde.encode):
+            with pytest.raises(ValueError, match="rtol, atol: .*, expected numbers >= 0, not both 0"):
+                call(broken, x, grids.uniform_t(1, VP), process=VP, draws=Silence(), **options)
+        with pytest.raises(ValueError, match="rtol, atol: .*, expected numbers >= 0, not both 0"):
+            sde.log_prob(broken, x, process=VP, draws=Silence(), **options)
 
 
 def test_what_is_finite_at_pure_noise_starts_there():

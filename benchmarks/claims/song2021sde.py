@@ -267,4 +267,35 @@ CLAIMS = (
         transfer="weak",
         estimand="bits per dimension of held-out digits, sub-VP minus VP, mean over 10 training seeds of n = 180",
     ),
+    Claim(
+        key="song2021sde/cifar-10-fid-is-2-20-and-the-inception-score-9-89",
+        says="The deep NCSN++ cont. reaches FID 2.20 and an inception score of 9.89 on CIFAR-10 by predictor-corrector "
+        "sampling on VE, the deep DDPM++ cont. FID 2.41 on VP.",
+        locus="abstract and table 3 of the paper [recall]; the numbers [text] from the code's README",
+        kind="threshold",
+        direction="below",
+        evidence="C",
+        margin=2.25,
+        paper_number="FID/IS 2.20/9.89 (VE, deep), FID 2.41 (VP, deep), 2.55 (VP) [text]",
+        scaled="not run",
+        transfer="weak",
+        estimand="FID of 50,000 samples",
+        missing="CIFAR-10, its features and the authors' checkpoints; the samplers are compared with the official code in "
+        "tests/test_song2021sde.py; nearest in reach: pc-beats-twice-the-predictor-steps-on-digits",
+    ),
+    Claim(
+        key="song2021sde/cifar-10-nll-is-2-99-bits",
+        says="Through the probability flow the best sub-VP network has 2.99 bits per dimension on CIFAR-10.",
+        locus="abstract and table 2 of the paper [recall]; the numbers [text] from the code's README",
+        kind="threshold",
+        direction="below",
+        evidence="C",
+        margin=3.0,
+        paper_number="bits per dimension 2.99 (sub-VP, deep; FID 2.92), 3.02 (sub-VP), 3.13 (VP, deep; FID 3.08), 3.16 (VP) [text]",
+        scaled="not run",
+        transfer="weak",
+        estimand="bits per dimension of the test images, uniformly dequantised",
+        missing="CIFAR-10 and the authors' checkpoints; that the likelihood is exact is "
+        "test_log_density_through_the_flow_is_the_closed_one; nearest in reach: sub-vp-has-the-better-likelihood",
+    ),
 )

@@ -32,7 +32,9 @@ class Law:
 
     check(card) raises AssertionError with what was expected and what was found; applies(card) reads traits only.
     mutants: name -> maker of a card that differs from a right one in one sign, index, factor or tag, passes shape
-    and finiteness, and must be rejected by this law.
+    and finiteness (unless these are the law), and must be rejected by this law. first: asked before the others of its
+    subject, which mean nothing where it does not hold. own: of this suite's contract alone, which other libraries
+    (benchmarks.peers) have not signed; a stranger who asks is held to it.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Law:
     check: Callable[[Any], None]
     mutants: dict[str, Callable[[], Any]]
     applies: Callable[[Any], bool] = lambda card: True
+    first: bool = False
+    own: bool = False
 
 
 def device() -> torch.device:

@@ -25,7 +25,7 @@ from benchmarks.laws.conduct import (
     starts,
     usable,
 )
-from benchmarks.laws.impulses import output_law
+from benchmarks.laws.impulses import output_law, output_moments
 from benchmarks.laws.specimens import HEALTHY, HEALTHY_NOISY, SQRT2, sampler, scaled, step
 from reference_impls import catalogue, targets
 from reference_impls.core import grids
@@ -35,6 +35,8 @@ from reference_impls.core.types import Draws, Predictor, Reduction, Sampler, exp
 
 PATHS = ("vp-linear", "ve-edm", "condot")
 GRIDS = ("lam", "t", "power(7)")
+# What exact_on may name, and the variances of the data, if it is isotropic.
+CLASSES = {"delta": (0.0,), "standard": (1.0,), "isotropic": (0.25, 3.0), "gaussian": ()}
 
 
 def _away_from_the_ends(name: str) -> Any:
@@ -94,8 +96,8 @@ def order_is_as_declared(card: Sampler) -> None:
 
 
 def relative_variance_error(card: Sampler, process: Any, grid: Tensor, variance: float, **options: Any) -> float:
-    """Var(x_end)/V - 1 for N(0, variance) data by impulses, from the exact law at grid[0] (T5)."""
-    begin, end = grid[0].item(), grid[-1].item()
+    """Var(x_end)/V - 1 for N(0, variance) data by impulses, from the exact law where the sampler starts (T5)."""
+    begin, end = entry(card, grid), entry(card, grid.flip(0))
 
     def predict(x: Tensor, t: Any) -> Tensor:
         alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
@@ -139,20 +141,65 @@ def _exact_variance(card: Sampler, exact_class: str, variance: float) -> None:
     @given(random_grids(process, most=4))
     def holds(grid: Tensor) -> None:
         error = relative_variance_error(card, process, grid, variance, **card.exact_options)
-        shrink = [process.alpha(t) ** 2 * variance + process.sigma(t) ** 2 for t in (grid[0].item(), grid[-1].item())]
-        bound = 1e-11 + 4e-16 * shrink[0] / shrink[1]  # rounding at the start's scale, seen at the end's
-        assert abs(error) <= bound, f"{exact_class} data: relative variance error {error:.2e} on {grid.tolist()}"
+        spread = [process.alpha(t) ** 2 * variance + process.sigma(t) ** 2 for t in _ends(card, grid)]
+        wrong = f"{exact_class} data: relative variance error {error:.2e} on {grid.tolist()}"
+        assert abs(error) <= _rounding(*spread), wrong
+
+    holds()
+
+
+def _ends(card: Sampler, grid: Tensor) -> tuple[float, float]:
+    return entry(card, grid), entry(card, grid.flip(0))
+
+
+def _rounding(begin: float, end: float) -> float:
+    """Of a variance at the end, relative: rounding at the start's scale, seen at the end's."""
+    return 1e-11 + 4e-16 * begin / end
+
+
+def _exact_gaussian(card: Sampler) -> None:
+    """Mean and covariance of the end on N(m, C) data, C neither isotropic nor along the axes."""
+    process = own_process(card)
+    centre = torch.tensor([1.3, -0.6], dtype=torch.float64, device=device())
+    widths = torch.tensor([0.25, 3.0], dtype=torch.float64, device=device())
+    axes = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64, device=device())
+
+    def spread(t: float) -> Tensor:
+        return process.alpha(t) ** 2 * widths + process.sigma(t) ** 2
+
+    def predict(x: Tensor, t: Any) -> Tensor:
+        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
+        along = (x - alpha * centre) @ axes * (alpha * widths / (alpha**2 * widths + sigma**2))
+        return centre + along @ axes.T
+
+    @given(random_grids(process, most=4))
+    def holds(grid: Tensor) -> None:
+        def go(x: Tensor, draws: Draws) -> Tensor:
+            aids = {"process": process, "draws": draws, **card.exact_options}
+            return call(card, Predictor("mean", predict), x, grid, **aids).x
+
+        begin, end = _ends(card, grid)
+        law = output_moments(go, process.alpha(begin) * centre, axes * spread(begin).sqrt())
+        least = spread(end).min().item()
+        error = (axes.T @ law.covariance @ axes - torch.diag(spread(end))).abs().max().item() / least
+        off = (law.mean - process.alpha(end) * centre).abs().max().item() / math.sqrt(least)
+        bound = _rounding(spread(begin).max().item(), least)
+        assert error <= bound, f"gaussian data: relative covariance error {error:.2e} on {grid.tolist()}"
+        assert off <= 1e-9, f"gaussian data: the mean is off by {off:.2e} standard deviations on {grid.tolist()}"
 
     holds()
 
 
 def exact_on_declared_targets(card: Sampler) -> None:
     process = own_process(card)
-    if card.stochastic:
-        for exact_class, variances in {"delta": (0.0,), "standard": (1.0,), "isotropic": (0.25, 3.0)}.items():
-            if exact_class in card.exact_on:
-                for variance in variances:
-                    _exact_variance(card, exact_class, variance)
+    unknown = sorted(card.exact_on - CLASSES.keys())
+    assert not unknown, f"its card is exact on {', '.join(unknown)}, which is none of {', '.join(CLASSES)}"
+    for exact_class, variances in CLASSES.items():
+        by_points = exact_class == "delta" and not card.stochastic  # below, the whole map and not its spread alone
+        for variance in variances if exact_class in card.exact_on and not by_points else ():
+            _exact_variance(card, exact_class, variance)
+    if "gaussian" in card.exact_on:
+        _exact_gaussian(card)
     if "delta" not in card.exact_on:
         return
 
@@ -340,6 +387,11 @@ LAWS = (
     }, lambda card: plain(card) and card.weak_order is not None),
     _law(exact_on_declared_targets, {
         "pulls_a_millionth_too_much": lambda: sampler(rows=scaled("pull", lambda g, p, e: 1 + 1e-6)),
+        "claims_a_class_that_is_none": lambda: sampler(exact_on=frozenset({"delt"})),
+        "claims_standard_normals": lambda: sampler(exact_on=frozenset({"standard"})),
+        "claims_isotropic_normals": lambda: sampler(exact_on=frozenset({"isotropic"})),
+        "claims_all_normals": lambda: sampler(exact_on=frozenset({"gaussian"})),
+        "claims_all_normals_with_noise": lambda: sampler(noisy=True, exact_on=frozenset({"gaussian"})),
         "adds_the_noise_of_the_other_end": lambda: sampler(
             noisy=True, rows=scaled("noise", lambda g, p, e: p.sigma(g[:-1]) / p.sigma(g[1:]))),
     }, lambda card: plain(card) and bool(card.exact_on)),

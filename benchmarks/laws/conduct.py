@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -107,6 +108,57 @@ def run(card: Sampler, process: Any, grid: Tensor, *, x: Tensor | None = None, m
     return call(card, model or exact_model(process), x, grid, process=process, draws=draws, **options)
 
 
+def is_finite(*ends: Tensor) -> None:
+    """Before ends are compared: nan differs from itself, and is neither above a bound nor below it."""
+    bad = [int((~torch.isfinite(end)).sum()) for end in ends]
+    assert not any(bad), f"{max(bad)} of {ends[bad.index(max(bad))].numel()} numbers of the end state are not finite"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple ({', '.join(type(each).__name__ for each in value)})"
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__.partition('.')[0]}."
+    return "None" if value is None else f"a {module}{kind.__name__}"
+
+
+def returns_the_end_state(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
+    x = starts(process, entry(card, grid))
+    found = run(card, process, grid, x=x)
+    expected = f"expected the end state, a Tensor of the start's shape {tuple(x.shape)}, or a Run of it"
+    if not isinstance(found, Run):
+        raise AssertionError(f"the card's sample returned {_described(found)}, expected a Run of the end state")
+    assert isinstance(found.x, Tensor), f"it returned {_described(found.x)}, {expected}"
+    assert found.x.shape == x.shape, f"it returned a Tensor {tuple(found.x.shape)}, {expected}"
+    is_finite(found.x)
+
+
+def dtype_is_kept(exact: Predictor, x: Tensor, go: Callable[[Predictor, Tensor], Tensor]) -> None:
+    """go(model, x) -> end state: in float64 and in float32, end and states that the model is asked at are like x."""
+    for dtype in (torch.float64, torch.float32):
+        seen: list[torch.dtype] = []
+
+        def predict(y: Tensor, t: Any, seen: list[torch.dtype] = seen) -> Tensor:
+            seen.append(y.dtype)
+            return exact(y.double(), t).to(y.dtype)
+
+        end = go(Predictor("mean", predict), x.to(dtype))
+        assert end.dtype == dtype, f"a state of {dtype} came back as {end.dtype}"
+        others = sorted({str(each) for each in seen if each != dtype})
+        assert not others, f"from a state of {dtype} the model was asked at states of {', '.join(others)}"
+        rounded = dtype == torch.float64 and torch.equal(end.float().double(), end)
+        assert not rounded, f"from a state of {dtype} every number of the end fits into float32: it was rounded"
+
+
+def state_keeps_its_dtype(card: Sampler) -> None:
+    process = own_process(card)
+    grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
+    x = starts(process, entry(card, grid))
+    dtype_is_kept(exact_model(process), x, lambda model, x: run(card, process, grid, x=x, model=model).x)
+
+
 def batch_never_changes_a_sample(card: Sampler) -> None:
     process = own_process(card)
 
@@ -145,6 +197,7 @@ def evaluates_inside_the_grid(card: Sampler) -> None:
             return exact_model(process)(x, t)
 
         run(card, process, grid, model=Predictor("mean", predict))
+        assert seen, "the model was never evaluated"
         low, high = grid[-1].item() * (1 - 1e-12), grid[0].item() * reach * (1 + 1e-12)
         first, last = min(seen), max(seen)
         assert first >= low and last <= high, f"evaluated at {first!r} .. {last!r}, grid {low} .. {high}"
@@ -194,8 +247,11 @@ def float32_follows_float64(card: Sampler) -> None:
     exact = exact_model(process)
     rounded = Predictor("mean", lambda y, t: exact(y.double(), t).float().to(y.dtype))
     truth = run(card, process, grid, x=x.double()).x
-    response = (run(card, process, grid, x=x.double(), model=rounded).x - truth).square().mean().sqrt().item()
-    error = (run(card, process, grid, x=x, model=rounded).x.double() - truth).square().mean().sqrt().item()
+    answered = run(card, process, grid, x=x.double(), model=rounded).x
+    single = run(card, process, grid, x=x, model=rounded).x.double()
+    is_finite(truth, answered, single)
+    response = (answered - truth).square().mean().sqrt().item()
+    error = (single - truth).square().mean().sqrt().item()
     bound = 32 * max(response, torch.finfo(torch.float32).eps * truth.abs().max().item())
     assert error <= bound, f"float32 error {error:.2e}, expected at most {bound:.2e} (32x the response to rounding)"
 
@@ -203,7 +259,9 @@ def float32_follows_float64(card: Sampler) -> None:
 def seed_matters_only_if_stochastic(card: Sampler) -> None:
     process = own_process(card)
     grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
-    same = torch.equal(run(card, process, grid, seed=1).x, run(card, process, grid, seed=2).x)
+    first, second = (run(card, process, grid, seed=seed).x for seed in (1, 2))
+    is_finite(first, second)
+    same = torch.equal(first, second)
     ends = "equal" if same else "other"
     assert same != card.stochastic, f"card says stochastic={card.stochastic}, two seeds give {ends} ends"
 
@@ -238,7 +296,9 @@ def second_run_equals_a_fresh_one(card: Sampler) -> None:
     grid = torch.linspace(process.t_max, process.t_min, 4, dtype=torch.float64)
     first = run(card, process, grid).x
     run(card, process, grid, x=starts(process, entry(card, grid), 3, seed=9))
-    assert torch.equal(first, run(card, process, grid).x), "the same call gave another result after a call in between"
+    second = run(card, process, grid).x
+    is_finite(first, second)
+    assert torch.equal(first, second), "the same call gave another result after a call in between"
 
 
 def accepts_its_sample_shapes(card: Sampler) -> None:
@@ -255,7 +315,7 @@ def accepts_its_sample_shapes(card: Sampler) -> None:
     expected = run(card, process, grid, x=flat, model=Predictor("mean", predict)).x
     for shape in ((4, 4), (1, 4, 4), (2, 2, 2, 2)):
         found = run(card, process, grid, x=flat.reshape(3, *shape), model=Predictor("mean", predict)).x
-        assert found.shape == (3, *shape), f"sample shape {shape} came back as {tuple(found.shape[1:])}"
+        assert found.shape == (3, *shape), f"states {(3, *shape)} came back as {tuple(found.shape)}"
         gap = (found.flatten(1) - expected).abs().max().item()
         assert gap <= 1e-12, f"sample shape {shape} changes the result by {gap:.2e}"
 
@@ -383,11 +443,40 @@ def _takes_any_model(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws
     return drive(rows(grid, process, 0.0), step, Predictor("mean", lambda y, t: model(y, t)), x, draws=draws)
 
 
-def _law(check: Any, mutants: dict[str, Any], applies: Any = plain) -> Law:
-    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants)
+def _ending(change: Callable[[Tensor], Any], *, before: Callable[[Tensor], Tensor] = lambda x: x) -> Sampler:
+    """The specimen with a function around its start state and one around its end."""
+
+    def changed(model: Any, x: Tensor, grid: Tensor, **aids: Any) -> Run:
+        done = sample(model, before(x), grid, **aids)
+        return done._replace(x=change(done.x))
+
+    return sampler(sample=changed)
+
+
+def _returns_a_tensor(*state: Any, **aids: Any) -> Tensor:
+    return sample(*state, **aids).x
+
+
+def _law(check: Any, mutants: dict[str, Any], applies: Any = plain, **kind: bool) -> Law:
+    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants, **kind)
 
 
 LAWS = (
+    _law(returns_the_end_state, {
+        "returns_nothing": lambda: _ending(lambda x: None),
+        "returns_a_pair": lambda: _ending(lambda x: (x, 3)),
+        "returns_a_list": lambda: _ending(Tensor.tolist),
+        "returns_no_run": lambda: sampler(sample=_returns_a_tensor),
+        "loses_rows": lambda: _ending(lambda x: x[:1]),
+        "is_not_a_number": lambda: _ending(lambda x: x * math.nan),
+    }, first=True),
+    _law(state_keeps_its_dtype, {
+        "comes_back_in_float32": lambda: _ending(Tensor.float),
+        "comes_back_in_float64": lambda: _ending(Tensor.double),
+        "works_in_float32": lambda: _ending(Tensor.double, before=Tensor.float),
+        "asks_in_float32": lambda: around(model=lambda inner: lambda x, t: inner(x.float(), t).to(x)),
+        "rounds_the_end": lambda: _ending(lambda x: x.float().to(x)),
+    }, own=True),
     _law(batch_never_changes_a_sample, {"couples_rows": _couples_rows}, lambda card: plain(card) and card.per_sample),
     _law(nfe_is_as_declared, {
         "evaluates_twice": _evaluates_twice,

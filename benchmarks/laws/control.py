@@ -375,6 +375,7 @@ def _through_means(law: Law) -> Law:
         mutants={
             name: (lambda make=make: in_controls(make())) for name, make in law.mutants.items() if name not in HIDDEN
         },
+        first=law.first, own=law.own,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from benchmarks.laws import Law, device
-from benchmarks.laws.conduct import own_process, random_grids
+from benchmarks.laws.conduct import dtype_is_kept, is_finite, own_process, random_grids
 from benchmarks.laws.specimens import HEALTHY, rows
 from reference_impls import targets
 from reference_impls.core import process as processes
@@ -240,7 +240,7 @@ def shape_of_the_unknown_does_not_matter(card: Sampler) -> None:
         model = Predictor("mean", lambda x, t: flat(x.flatten(1), t).reshape(x.shape))
         measurement = replace(problem.measurement, operator=Matrix(problem.matrix, shape))
         end = solve(card, process, grid, measurement, model, shape).x
-        assert end.shape == (ROWS, *shape), f"sample shape {shape} came back as {tuple(end.shape[1:])}"
+        assert end.shape == (ROWS, *shape), f"states {(ROWS, *shape)} came back as {tuple(end.shape)}"
         found = gap(expected, end.flatten(1))
         assert found <= 1e-12, f"sample shape {shape} moves the end by {found:.2e}"
 
@@ -265,9 +265,20 @@ def seed_moves_a_measured_run_only_if_stochastic(card: Sampler) -> None:
     grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
     x = normals(1, "x", ROWS, 3)
     first, second = (on(card, process, grid, problem, draws=Philox(seed, ROWS, device()), x=x) for seed in (1, 2))
+    is_finite(first, second)
     same = torch.equal(first, second)
     ends = "equal" if same else "other"
     assert same != card.stochastic, f"card says stochastic={card.stochastic}, two seeds give {ends} ends"
+
+
+def measured_state_keeps_its_dtype(card: Sampler) -> None:
+    process, problem = own_process(card), random_problem(3, 3, 2)
+    grid = torch.linspace(process.t_max, process.t_min, 5, dtype=torch.float64)
+
+    def go(model: Predictor, x: Tensor) -> Tensor:
+        return solve(card, process, grid, problem.measurement, model, problem.shape, x=x).x
+
+    dtype_is_kept(targets.exact(problem.prior, process), normals(1, "x", ROWS, 3), go)
 
 
 def measured_run_does_not_touch_its_inputs(card: Sampler) -> None:
@@ -405,6 +416,16 @@ def _writes_to_y(x: Tensor, row: Any, memory: Any, *, model: Any, draws: Any, me
     return guided_step(x, row, memory, model=model, draws=draws, measurement=measurement)
 
 
+def _comes_back_in_float32(model: Any, x: Tensor, grid: Tensor, **aids: Any) -> Run:
+    done = guided_sample(model, x, grid, **aids)
+    return done._replace(x=done.x.float())
+
+
+def _works_in_float32(model: Any, x: Tensor, grid: Tensor, **aids: Any) -> Run:
+    done = guided_sample(model, x.float(), grid, **aids)
+    return done._replace(x=done.x.to(x))
+
+
 def _skips_a_time(model: Any, x: Tensor, grid: Tensor, **aids: Any) -> Run:
     return guided_sample(model, x, grid[[i for i in range(grid.shape[0]) if i != 1 or grid.shape[0] < 3]], **aids)
 
@@ -438,8 +459,10 @@ def _wrong(part: str) -> Callable[[], WrongPosterior]:
     return lambda: WrongPosterior(**vars(random_problem(3, 3, 2)), wrong=part)
 
 
-def _law(check: Callable[[Any], None], mutants: dict[str, Any], applies: Callable[[Any], bool] = measured) -> Law:
-    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants)
+def _law(
+    check: Callable[[Any], None], mutants: dict[str, Any], applies: Callable[[Any], bool] = measured, own: bool = False
+) -> Law:
+    return Law(name=check.__name__, subject="sampler", check=check, applies=applies, mutants=mutants, own=own)
 
 
 LAWS = (
@@ -484,6 +507,10 @@ LAWS = (
         "draws_where_it_says_it_does_not": lambda: guided(step=_adds_noise),
         "says_it_draws_and_does_not": lambda: guided(stochastic=True),
     }),
+    _law(measured_state_keeps_its_dtype, {
+        "comes_back_in_float32": lambda: guided(sample=_comes_back_in_float32),
+        "works_in_float32": lambda: guided(sample=_works_in_float32),
+    }, own=True),
     _law(measured_run_does_not_touch_its_inputs, {"writes_to_y": lambda: guided(step=_writes_to_y)}),
     _law(measured_run_refuses_the_wrong_model_kind, {"takes_any_model": lambda: guided(sample=_takes_any_model)}),
     Law(

@@ -1,9 +1,11 @@
 """Training recipes: one TOML file per network says what is trained on what and how; `trilemma lock train` obeys.
 
-task        what a loss is made of, a key of TASKS: labels | data | labelled | tokens | paths | restore | rewards
-data        name of a data set (benchmarks/data.py); for paths the name of a target with a log density, for rewards that
-            of one with a reward, for restore that of an inverse problem, whose prior's atoms are trained on, each
-            beside a fresh picture of it
+task        what a loss is made of, a key of TASKS: labels | data | labelled | levels | tokens | paths | restore |
+            rewards
+data        name of a data set (benchmarks/data.py); for levels it is that of a target too, whose exact denoiser and the
+            network, a classifier of noise levels, make one model; for paths the name of a target with a log density,
+            for rewards that of one with a reward, for restore that of an inverse problem, whose prior's atoms are
+            trained on, each beside a fresh picture of it
 parent      the recipe whose network of the same training seed is trained on; without it training begins anew. With
             steps = 0 in [fit] the child is its parent, asked with other [options]
 objective   id in the catalogue, for data also one whose times follow its losses (core.fit.Adaptive);
@@ -99,7 +101,10 @@ class Recipe:
         A network that takes labels becomes a types.ConditionalModel.
         """
         key, name = self.parametrisation.split(".", 1)
-        aids = {"score": targets.named(self.data).score} if self.task == "paths" else {}
+        aids: dict[str, Any] = {"score": targets.named(self.data).score} if self.task == "paths" else {}
+        if self.task == "levels":
+            own = self.own_process()
+            aids = {"mean": targets.exact(targets.named(self.data), on or own), "trained": own}
         join = partial(catalogue.papers()[key].parametrisations[name], process=on or self.own_process(), **self.options)
         if self.task != "labelled":
             return join(net, **aids)
@@ -217,8 +222,8 @@ def _restore(recipe: Recipe, net: nn.Module, batch: int, device: torch.device) -
 
 
 TASKS: dict[str, Callable[..., fit.Losses]] = {
-    "labels": _labels, "data": _data, "labelled": _labelled, "tokens": _tokens, "paths": _paths, "restore": _restore,
-    "rewards": _rewards,
+    "labels": _labels, "data": _data, "labelled": _labelled, "levels": _data, "tokens": _tokens, "paths": _paths,
+    "restore": _restore, "rewards": _rewards,
 }  # fmt: skip
 
 

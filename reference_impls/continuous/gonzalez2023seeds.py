@@ -28,13 +28,17 @@ Differs     official = True writes order 2 and 3 as the code does. Data, order 3
             W (2 phi_1(c2 z) - 1), which tends to W and not to 0: weak order 1. Noise, order 3: the second stage's noise
             is scaled by sigma_s instead of the stage's sigma, and the first two increments change places at the end.
             Noise of order 2 has its increments right only for c2 = 1/2. ERK, order 3: the end starts from m_1, with a
-            wrong sign. The code's 2b for data carries a note that it needs correction: it equals the formula here.
-            EDM-SEEDS of order 1 returns its input and of order 2 raises in the code. The code subtracts its draws in
+            wrong sign. EDM-SEEDS-3: a stage's last increment stands for all of its increments, those of age j grown by
+            e^{c_j z}; right at c2 = 1/3 only. EDM-SEEDS-1 returns its input in the code and EDM-SEEDS-2 raises, and the
+            code's EDM forms store butcher and never read it: both are refused. At eta = 0 the code's noise and data
+            forms are the formulas here; their order 4 (noise form, 5 evaluations) is not offered. The code's 2b for
+            data carries a note that it needs correction: it equals the formula here. The code subtracts its draws in
             the noise and data forms and adds them in EDM's: here they are added. Its loop does nothing on the last
             interval, wherever that ends; landing = "skip" does so at 0 only. noise_type = "discrete" takes +1 where a
             normal exceeds 1/2, else -1, as the code does: mean -.38 and variance .85, so that nothing keeps its
-            marginals. The code seeds the global generator inside its sampler, so that all batches share noise, and its
-            VP range uses beta_d 19.1 where EDM has 19.9: neither is offered. General eta is derived here.
+            marginals. The code seeds the global generator inside its sampler, so that all batches share noise: not
+            offered. Its VP range starts at rho 124.58 (beta_d 19.1) where EDM has 152.17 (19.9), which is a shorter
+            range of the path here. General eta is derived here.
 """
 
 from __future__ import annotations
@@ -62,9 +66,9 @@ class Frame(NamedTuple):
 
     level: Callable[[Tensor], Tensor]  # log G
     time: Callable[[Tensor], Tensor]  # and its inverse
-    carry: Callable[[Tensor], Tensor]  # P
+    keep: Callable[[Tensor, Tensor], Tensor]  # P of the second time over P of the first
     reach: Callable[[Tensor], Tensor]  # W
-    variance: Callable[[Tensor, Tensor], Tensor]  # V from the first time to the second
+    spread: Callable[[Tensor, Tensor], Tensor]  # P sqrt(V) at the second time, V from the first; with keep never inf
     of_state: Callable[[Tensor], Tensor]  # m = of_state x + of_mean D; 0 and 1 for the mean itself
     of_mean: Callable[[Tensor], Tensor]
 
@@ -82,25 +86,26 @@ class Plan(NamedTuple):
 
 
 def noise_frame(process: Process, eta: float) -> Frame:
-    def variance(a: Tensor, b: Tensor) -> Tensor:
-        return -eta * process.rho(a) ** 2 * torch.expm1(2 * (process.lam(a) - process.lam(b)))
+    def spread(a: Tensor, b: Tensor) -> Tensor:
+        return process.sigma(b) * (eta * torch.expm1(2 * (process.lam(b) - process.lam(a)))).sqrt()
 
     return Frame(
-        lambda t: -process.lam(t), lambda level: process.time_of_logsnr(-level), process.alpha,
-        lambda t: -(1 + eta) * process.sigma(t), variance,
+        lambda t: -process.lam(t), lambda level: process.time_of_logsnr(-level),
+        lambda a, b: process.alpha(b) / process.alpha(a), lambda t: -(1 + eta) * process.sigma(t), spread,
         lambda t: 1 / process.sigma(t), lambda t: -process.alpha(t) / process.sigma(t),
     )  # fmt: skip
 
 
 def data_frame(process: Process, eta: float) -> Frame:
-    def variance(a: Tensor, b: Tensor) -> Tensor:
-        lam_b = process.lam(b)
-        return -(2 * eta * lam_b).exp() * torch.expm1(2 * eta * (process.lam(a) - lam_b))
+    def keep(a: Tensor, b: Tensor) -> Tensor:
+        return process.sigma(b) / process.sigma(a) * (eta * (process.lam(a) - process.lam(b))).exp()
+
+    def spread(a: Tensor, b: Tensor) -> Tensor:
+        return process.sigma(b) * (-torch.expm1(2 * eta * (process.lam(a) - process.lam(b)))).sqrt()
 
     return Frame(
         lambda t: (1 + eta) * process.lam(t), lambda level: process.time_of_logsnr(level / (1 + eta)),
-        lambda t: process.sigma(t) * (-eta * process.lam(t)).exp(), lambda t: -process.alpha(t), variance,
-        torch.zeros_like, torch.ones_like,
+        keep, lambda t: -process.alpha(t), spread, torch.zeros_like, torch.ones_like,
     )  # fmt: skip
 
 
@@ -124,13 +129,16 @@ def edm_seeds_frame(process: Process, sigma_data: float) -> Frame:
         squared = sigma_data**2 * (2 * level).exp()  # rho^2/q, so that rho^2 = sd^2 squared/(1 - squared)
         return process.time_of_logsnr(-(squared / (1 - squared)).log() / 2 - math.log(sigma_data))
 
-    def variance(a: Tensor, b: Tensor) -> Tensor:
+    def keep(a: Tensor, b: Tensor) -> Tensor:
+        return process.alpha(b) / process.alpha(a) * q(b) / q(a)
+
+    def spread(a: Tensor, b: Tensor) -> Tensor:
         rho_a, rho_b = process.rho(a), process.rho(b)
-        return (rho_a - rho_b) * (rho_a + rho_b) / (q(a) * q(b))
+        return process.alpha(b) * ((rho_a - rho_b) * (rho_a + rho_b) * q(b) / q(a)).sqrt()
 
     return Frame(
-        lambda t: (process.rho(t) / q(t).sqrt() / sigma_data).log(), time, lambda t: process.alpha(t) * q(t),
-        lambda t: 2 * process.sigma(t) * q(t).sqrt() / sigma_data, variance, *_edm_prediction(process, sigma_data),
+        lambda t: (process.rho(t) / q(t).sqrt() / sigma_data).log(), time, keep,
+        lambda t: 2 * process.sigma(t) * q(t).sqrt() / sigma_data, spread, *_edm_prediction(process, sigma_data),
     )  # fmt: skip
 
 
@@ -143,13 +151,14 @@ def edm_erk_frame(process: Process, sigma_data: float) -> Frame:
 
     return Frame(
         lambda t: angle(t).log(), lambda level: process.time_of_logsnr(-(sigma_data * level.exp().tan()).log()),
-        carry, lambda t: carry(t) * angle(t), lambda a, b: torch.zeros_like(a), *_edm_prediction(process, sigma_data),
+        lambda a, b: carry(b) / carry(a), lambda t: carry(t) * angle(t), lambda a, b: torch.zeros_like(a),
+        *_edm_prediction(process, sigma_data),
     )  # fmt: skip
 
 
 def _frame(process: Process, prediction: str, eta: float, sigma_data: float) -> Frame:
     if prediction == "edm":
-        if eta not in (0, 1) or not sigma_data > 0:
+        if eta not in (0, 1) or not 0 < sigma_data < math.inf:
             raise ValueError(
                 f"eta, sigma_data: {eta!r}, {sigma_data!r}, expected 1 (SEEDS) or 0 (ERK) with 'edm', and a number > 0"
             )
@@ -163,7 +172,7 @@ def _frame(process: Process, prediction: str, eta: float, sigma_data: float) -> 
 
 def _nodes(order: int, butcher: str, c2: float) -> tuple[float, ...]:
     """Shares of log G where a step evaluates, and its end: (0, .., 1)."""
-    if order not in (1, 2, 3):
+    if order not in (1, 2, 3) or not isinstance(order, int):
         raise ValueError(f"order: {order!r}, expected 1, 2 or 3")
     if butcher not in ("a", "b"):
         raise ValueError(f"butcher: {butcher!r}, expected 'a' or 'b' (2a and 2b, 3a and 3b of the paper)")
@@ -219,9 +228,13 @@ def _inner(times: Tensor, process: Process, frame: Frame, c: tuple[float, ...], 
     share, t, s = torch.tensor(c, dtype=torch.float64), times[:-1, None], times[1:, None]
     z = frame.level(t) - frame.level(s)
     nodes = torch.cat([t, frame.time(frame.level(t) - share[1:-1] * z), s], 1)
-    carry, reach, cz = frame.carry(nodes), frame.reach(nodes[:, 1:]), share[1:] * z
+    reach, cz = frame.reach(nodes[:, 1:]), share[1:] * z
     k1, k2, k3 = (reach * cz * phi(j, cz) for j in (1, 2, 3))
-    noise = (carry[:, 1:, None] * frame.variance(nodes[:, :-1], nodes[:, 1:]).sqrt()[:, None]).tril()
+    own = frame.spread(nodes[:, :-1], nodes[:, 1:])  # of each increment where it ends; from there it is kept as P is
+    noise = (own[:, None] * frame.keep(nodes[:, None, 1:], nodes[:, 1:, None])).tril()
+    if coded == "edm":  # as if an increment grew with its age alone, and all were of one size
+        index = torch.arange(len(c) - 1)
+        noise = (own[..., None] * (share[(index[:, None] - index).clamp(min=0)] * z[..., None]).exp()).tril()
     if coded == "data" and len(c) == 4:
         k2[:, 1] = reach[:, 1] * (2 * phi(1, c[1] * z[:, 0]) - 1)
     rows = pulls(k1, k2, k3, c, butcher)
@@ -233,8 +246,19 @@ def _inner(times: Tensor, process: Process, frame: Frame, c: tuple[float, ...], 
         noise = _stack(coded_noise(process.sigma(nodes), h, c, 1 if coded == "noise" else -1))
     at = nodes[:, :-1]
     evaluations = torch.full((at.shape[0],), len(c) - 1)
-    keep = carry[:, 1:] / carry[:, :1]
+    keep = frame.keep(t, nodes[:, 1:])
     return Plan(evaluations, at, frame.of_state(at), frame.of_mean(at), keep, _stack(rows), noise)
+
+
+def _coded(prediction: str, order: int, butcher: str, eta: float) -> str:
+    """The form that official = True has to write as the code does, "" where that is the formula."""
+    if eta not in (0, 1):
+        raise ValueError(f"official: True, expected False for eta {eta!r}: the code has 1 (SEEDS) and 0 (ERK) alone")
+    if prediction == "edm" and eta == 1 and order < 3:
+        raise ValueError("official: True, expected False or order 3: the code's EDM-SEEDS of order 1 and 2 do not run")
+    if prediction == "edm" and butcher == "b":
+        raise ValueError("official: True, expected False or butcher 'a': the code's EDM forms never read the option")
+    return {("noise", 0): "", ("data", 0): "", ("edm", 0): "erk"}.get((prediction, eta), prediction)
 
 
 def plan(
@@ -252,11 +276,6 @@ def plan(
 ) -> Plan:
     """Coefficients of every step. c2 0: the default of the order. landing: what an interval that ends at 0 does."""
     c, frame = _nodes(order, butcher, c2), _frame(process, prediction, eta, sigma_data)
-    if official and (eta != 1 and prediction != "edm" or prediction == "edm" and eta == 1 and order < 3):
-        raise ValueError(
-            f"official: {official!r}, expected False for eta {eta!r}: the code has eta = 1 alone, and no EDM-SEEDS of "
-            "order 1 and 2 that runs"
-        )
     if landing not in ("mean", "skip"):
         raise ValueError(f"landing: {landing!r}, expected 'mean' or 'skip' (the official loop)")
     if process.alpha(grids.checked(grid)[0].item()) <= 0:
@@ -264,7 +283,7 @@ def plan(
             f"grid: starts at {grid[0].item():g}, where alpha = 0 and log-SNR has no value; start below, as "
             "process.between(t_min, .999) does"
         )
-    coded = {("edm", 0): "erk", ("edm", 1): ""}.get((prediction, eta), prediction) if official else ""
+    coded = _coded(prediction, order, butcher, eta) if official else ""
     if grid[-1] > 0:
         return _inner(grid, process, frame, c, butcher, coded)
     rows = _inner(grid[:-1], process, frame, c, butcher, coded)

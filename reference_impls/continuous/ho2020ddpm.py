@@ -8,7 +8,8 @@ Path        x_t = alpha_t x0 + sigma_t eps at t = i/T, T = 1000, alpha_t^2 = pro
 Loss        L_simple: mean over dimensions of |eps - eps_hat|^2, t uniform on the knots 1/T .. 1.               [eq. 14]
             The same with x0 or mu_q = c_mean x0 + c_x x_t as the prediction's target; |r| or Huber(r) for r^2.
             L_vlb = L_T + sum_i L_{i-1} + L_0, in nats per dimension:                                            [eq. 5]
-            L_T = (alpha_1^2 x0^2 + sigma_1^2 - 1 - log sigma_1^2)/2, the prior's;
+            L_T = (alpha_1^2 x0^2 + sigma_1^2 - 1 - log sigma_1^2)/2, the prior's; where that is N(0, p^2 I), on VE,
+            alpha_1/p and sigma_1/p in their place;
             L_{i-1} = KL(q(x_s|x_t,x0) || p(x_s|x_t)), t = i/T, s = t - 1/T; the loss is T times one term, t uniform;
             L_0 = -log P(x0|x_t) at t = 1/T, P the Gaussian's mass on x0's level of 256 in [-1,1].              [eq. 13]
             CIFAR-10: eps, L_simple, Adam at 2e-4 after 5,000 updates of warm-up, batch 128, gradient norm at most 1,
@@ -48,22 +49,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from reference_impls.core import convert, grids
+from reference_impls.core import convert, grids, types
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process, cosine_betas, discrete
-from reference_impls.core.types import (
-    Draws,
-    Likelihood,
-    Model,
-    Objective,
-    Paper,
-    Predictor,
-    Reduction,
-    Run,
-    Sampler,
-    Time,
-    expand,
-)
+from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
 TRAINED = 1000  # T of the paper
 Curve = Callable[[Tensor], Tensor]
@@ -94,6 +83,12 @@ SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {  # (T, beta_1, b
 }
 
 
+def _at_least(argument: str, value: int, least: int) -> int:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{argument}: {value!r}, expected an integer >= {least}")
+    return value
+
+
 def betas(schedule: str, *, knots: int = TRAINED, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """float64 [knots] in (0, 1], of SCHEDULES; first, last: the paper's beta_1, beta_T (sec. 4). Raises ValueError.
 
@@ -103,7 +98,7 @@ def betas(schedule: str, *, knots: int = TRAINED, first: float = 1e-4, last: flo
         raise ValueError(f"schedule: {schedule!r} is not known; expected one of {', '.join(SCHEDULES)}")
     if not 0 < first <= last <= 1:
         raise ValueError(f"first, last: {first!r}, {last!r}, expected 0 < first <= last <= 1, the betas' ends")
-    return SCHEDULES[schedule](knots, first, last)
+    return SCHEDULES[schedule](_at_least("knots", knots, 1), first, last)
 
 
 def chain(schedule: str, *, knots: int = TRAINED, first: float = 1e-4, last: float = 0.02) -> Process:
@@ -243,11 +238,13 @@ def simple_loss(
 ) -> Tensor:  # fmt: skip
     """L_simple, equation 14: mean over dimensions of the distance of the prediction from its target, [B].
 
-    predicted: what is compared: eps, x0, or previous, the mean of x_s given x_t, s = t - 1/knots. width: up to which
-    Huber's distance is quadratic; 1 is torch's default.
+    predicted: what is compared: eps, x0, or previous, the mean of x_s given x_t, s = t - 1/knots: knots are those of
+    the chain, which the process does not tell. width: up to which Huber's distance is quadratic; 1 is torch's default.
     """
     _one_of("predicted", predicted, PREDICTED)
     _one_of("distance", distance, DISTANCES)
+    if not width > 0:
+        raise ValueError(f"width: {width!r}, expected a number > 0, up to which Huber's distance is quadratic")
     x = process.noised(x0, t, noise)
     mean = model(x, t)
     if predicted == "eps":
@@ -364,15 +361,19 @@ def bound_loss(
     model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, large: bool = False,
     decoder: str = "phi", levels: int = 256, knots: int = TRAINED,
 ) -> Tensor:  # fmt: skip
-    """knots times the term of equation 5 at the knot t, in nats per dimension, [B]: its mean over t is L_vlb - L_T."""
+    """knots times the term of equation 5 at the knot t, in nats per dimension, [B]: its mean over t is L_vlb - L_T.
+
+    knots: those of the chain, which the process does not tell: with others the term ends at no knot.
+    """
     _one_of("decoder", decoder, DECODERS)
+    _at_least("levels", levels, 2)
     rung = rungs(t, _below(t, knots), t + 1 / knots, process, large=large)
     return knots * term(x0, model(process.noised(x0, t, noise), t), rung, decoder=decoder, levels=levels)
 
 
 def prior_nats(x0: Tensor, process: Process) -> Tensor:
-    """L_T = KL(q(x_1 | x0) || N(0, I)) in nats per dimension, [B]."""
-    signal, noise = process.alpha(1.0) ** 2, process.sigma(1.0) ** 2
+    """L_T = KL(q(x_1 | x0) || N(0, prior_std^2 I)), the law that sampling starts from, in nats per dimension, [B]."""
+    signal, noise = ((curve(1.0) / process.prior_std) ** 2 for curve in (process.alpha, process.sigma))
     return (signal * x0.flatten(1).square().mean(1) + (noise - 1 - math.log(noise))) / 2
 
 
@@ -397,6 +398,7 @@ def log_prob(
     terms with low < t <= high, and L_T where high is 1. Raises ValueError, BadGrid.
     """
     _one_of("decoder", decoder, DECODERS)
+    _at_least("levels", levels, 2)
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
     grid = even_subsequence(steps, process)
@@ -427,9 +429,9 @@ def _sampler(name: str, sample: Callable[..., Run], **fields: Any) -> Sampler:
     )  # fmt: skip
 
 
-def _objective(name: str, loss: Callable[..., Tensor], **fields: Any) -> Objective:
+def _objective(name: str, loss: Callable[..., Tensor], **fields: Any) -> types.Objective:
     fields = {"times": knot_times} | fields
-    return Objective(id=f"ho2020ddpm.{name}", loss=loss, minimiser="mean", path="discrete-linear", **fields)
+    return types.Objective(id=f"ho2020ddpm.{name}", loss=loss, minimiser="mean", path="discrete-linear", **fields)
 
 
 PAPER = Paper(
@@ -481,7 +483,7 @@ PAPER = Paper(
         _objective("bound_with_decoder", bound_loss),
     ),
     likelihoods=tuple(
-        Likelihood(
+        types.Likelihood(
             id=f"ho2020ddpm.bound_{size}", log_prob=partial(log_prob, large=size == "large"), kind="bound",
             consumes="mean", path="discrete-linear", levels=256,
         )

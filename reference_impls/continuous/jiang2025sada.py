@@ -130,7 +130,7 @@ def schedule(
             f"lag_every, lag_first: {lag_every}, {lag_first}, expected every >= 2 and lag_first a multiple of lag_every"
         )
     if scaled and last > PUBLISHED:
-        raise ValueError(f"last: {last}, expected at most {PUBLISHED}, the steps from which it is scaled, or scaled=False")
+        raise ValueError(f"last: {last}, expected at most {PUBLISHED}, from which it is scaled, or scaled=False")
     of = PUBLISHED if scaled else steps
     begin, end, lag = max(3, first * steps // of), min(steps, last * steps // of), lag_first * steps // of
     three = -(-3 // lag_every) * lag_every  # the first multiple from which there are three f

@@ -75,12 +75,16 @@ def plan(
     no second stage, as in the code: those coefficients are not used, and not finite where sigma = 0. On a process with
     a last knot, churn reaches no further than that.
     """
-    if order not in (1, 2) or not 0 < stage <= 1:
+    if order not in (1, 2) or not isinstance(order, int) or not 0 < stage <= 1:
         raise ValueError(f"order, stage: {order!r}, {stage!r}, expected 1 or 2, and a share in (0, 1] (1 is Heun)")
     if not churn >= 0:
         raise ValueError(f"churn: {churn!r}, expected a number >= 0 (0 is the deterministic sampler)")
-    if not churn_noise > 0:
-        raise ValueError(f"churn_noise: {churn_noise!r}, expected a number > 0 (1 keeps the marginals)")
+    if not 0 < churn_noise < math.inf:
+        raise ValueError(f"churn_noise: {churn_noise!r}, expected a finite number > 0 (1 keeps the marginals)")
+    if not churn_min <= churn_max:
+        raise ValueError(
+            f"churn_min, churn_max: {churn_min!r}, {churn_max!r}, expected levels with churn_min <= churn_max"
+        )
     t, s = grids.checked(grid)[:-1], grid[1:]
     rho = process.rho(t)
     if churn > 0 and not rho.isfinite().all():
@@ -211,6 +215,12 @@ def start_at_first_level(draws: Draws, like: Tensor, grid: Tensor, process: Proc
     return draws.normal("start", like) * process.sigma(grid[0].item())
 
 
+def _deviation(sigma_data: float) -> float:
+    if not 0 < sigma_data < math.inf:
+        raise ValueError(f"sigma_data: {sigma_data!r}, expected a number > 0: the data's standard deviation")
+    return sigma_data
+
+
 def column(name: str, rho: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """c_skip, c_out, c_in, c_noise of a column of table 1, float64 of rho's shape."""
     one, unit = torch.ones_like(rho), (rho**2 + 1).rsqrt()
@@ -222,6 +232,7 @@ def column(name: str, rho: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, T
         nearest = (iddpm_levels().to(rho.device) - rho[..., None]).abs().argmin(-1)
         return one, -rho, unit, LEVELS - 1.0 - nearest
     if name == "edm":
+        sigma_data = _deviation(sigma_data)
         spread = (rho**2 + sigma_data**2).sqrt()
         return sigma_data**2 / spread**2, rho * sigma_data / spread, 1 / spread, rho.log() / 4
     raise ValueError(f"name: {name!r}, expected 'vp', 've', 'iddpm' or 'edm'")
@@ -235,7 +246,7 @@ def precondition(
     net: (c_in x [B,*D], c_noise [B]) -> [B,*D], cast to x's dtype here. sigma_data .5: standard deviation of the data,
     as in the paper for images in [-1,1]; the other columns have none.
     """
-    column(name, torch.ones(1, dtype=torch.float64), sigma_data)  # refuses a name that there is not
+    column(name, torch.ones(1, dtype=torch.float64), sigma_data)  # refuses what it cannot be, before any evaluation
 
     def predict(x: Tensor, t: Time) -> Tensor:
         rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
@@ -254,7 +265,7 @@ def _weighted(model: Model, x0: Tensor, t: Tensor, noise: Tensor, process: Proce
 
 def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, sigma_data: float = 0.5) -> Tensor:
     """Weighted squared error of the mean, [B]: lambda(rho) |D - x0|^2 summed over the sample (training/loss.py)."""
-    weight = (process.rho(t) ** 2 + sigma_data**2) / (process.rho(t) * sigma_data) ** 2
+    weight = (process.rho(t) ** 2 + _deviation(sigma_data) ** 2) / (process.rho(t) * sigma_data) ** 2
     return _weighted(model, x0, t, noise, process, weight)
 
 

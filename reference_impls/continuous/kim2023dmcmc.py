@@ -7,7 +7,9 @@ Path        y = x0 + rho e, in the code rho = sigma from .01 to 50 (CIFAR-10) or
             k = 0 the noisiest, high = rho(grid[0]), low = rho(t_min) on a grid to clean data, else that of the grid's
             end; all k equally likely.
 Loss        noise classifier: -log c(k | x0 + rho_k e), k uniform. Minimiser: p(k | y) = p_rho_k(y)/sum_j p_rho_j(y). It
-            takes no time and is an aid here: noise_logits(y, rho [K]) -> [B,K], log p(k | y) up to a constant.
+            takes no time and is an aid here: noise_logits(y, rho [K]) -> [B,K], log p(k | y) up to a constant. A model
+            with a classifier of its own (Levelled) is asked instead of the aid. In the code: four 3x3 convolutions with
+            ReLU and average pooling and one linear layer, Adam at 1e-3, batch 100, 100 epochs.
 Step        Chain: y from rho(grid[0]) to 0 by KAR2 in 19 intervals, y += kick z, k by Gibbs, then `warm` steps of size
             warm_size and `burn` steps of size eta of
               y += (eta/2) score(y, rho) + sqrt(eta) z, score = (D - y)/rho^2;  k ~ p(k | y)  (DLG)
@@ -18,9 +20,9 @@ Step        Chain: y from rho(grid[0]) to 0 by KAR2 in 19 intervals, y += kick z
             An own loop: every row has levels of its own, and the chain is no walk down the grid.
 Cost        An output: n_skip + (2 steps - 1, euler: steps) + 1; a chain: 37 + warm + burn more, which `outputs` share.
             Both are metered. Stochastic; neither an order nor a weak order.
-Exact when  chain = False: the integrator alone, KAR1 = EDM's Heun on ve-edm. Gibbs by sampling leaves the joint law of
-            (y, k) invariant for eta -> 0; Langevin at fixed rho on N(0, v) has variance v/(1 - eta/(4 v)), v with rho^2
-            included, and is stable for eta < 4 v. Tweedie's step is y + rho^2 score.
+Exact when  chain = False, tweedie = 0: the integrator alone, KAR1 = EDM's Heun on ve-edm. Gibbs by sampling leaves the
+            joint law of (y, k) invariant for eta -> 0; Langevin at fixed rho on N(0, v) has variance v/(1 - eta/(4 v)),
+            v with rho^2 included, and is stable for eta < 4 v. Tweedie's step is y + rho^2 score.
 Differs     The paper samples k | y; the code takes the argmax, after which levels are not uniform: gibbs = "sample" or
             "argmax". The smallest of n_skip + 1 levels is no draw of p(y | rho) either: the outputs' law is biased even
             with exact pieces. The code applies Tweedie at .01 to a state that has already gone to 0. One eta serves all
@@ -36,6 +38,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -44,7 +47,20 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.process import Process
-from reference_impls.core.types import Draws, Meter, Model, Paper, Reduction, Run, Sampler, expand, require
+from reference_impls.core.types import (
+    Draws,
+    Kind,
+    Meter,
+    Model,
+    Objective,
+    Paper,
+    Reduction,
+    Run,
+    Sampler,
+    Time,
+    expand,
+    require,
+)
 
 NoiseLogits = Callable[[Tensor, Tensor], Tensor]  # (y [B,*D], rho float64 [K]) -> [B,K]
 
@@ -71,12 +87,58 @@ def level_of(u: Tensor, count: int = 1000) -> Tensor:
     return (u * count).long().clamp(max=count - 1)
 
 
-def classifier_loss(
-    classifier: Callable[[Tensor], Tensor], x0: Tensor, k: Tensor, noise: Tensor, rho: Tensor
-) -> Tensor:
-    """Cross entropy of the noise classifier, [B]. classifier: y [B,*D] -> [B,K]; k int64 [B]; rho float64 [K]."""
-    logits = classifier(x0 + expand(rho[k], x0) * noise)
-    return torch.nn.functional.cross_entropy(logits, k, reduction="none")
+def level_times(u: Tensor, process: Process, levels: int = 1000) -> Tensor:
+    """Times of levels drawn alike, between the ends of the process: u [B] in (0,1) -> float64 [B]."""
+    rho = noise_levels(process.rho(process.t_min), process.rho(process.t_max), levels)
+    return process.time_of_logsnr(-rho.to(u.device)[level_of(u, levels)].log())
+
+
+@dataclass(frozen=True)
+class Levelled:
+    """A model of means that tells the noise level of y as well: logits of y [B,*D] are [B,K] for the levels rho [K]."""
+
+    kind: Kind
+    predict: Callable[..., Tensor]
+    rho: Tensor  # float64
+    logits: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, *times: Time) -> Tensor:
+        return self.predict(x, *times)
+
+    def noise_logits(self, y: Tensor, rho: Tensor) -> Tensor:
+        """[B,K]; rho: checked once by `classifier`, not again."""
+        return self.logits(y)
+
+
+def levelled(
+    net: Callable[[Tensor], Tensor], *, process: Process, mean: Model, trained: Process, levels: int = 1000
+) -> Levelled:
+    """The parametrisation: a noise classifier beside a model of means. mean: on `process`; trained: the process whose
+    ends are those of the levels that the classifier learnt."""
+    return Levelled(
+        mean.kind, mean, noise_levels(trained.rho(trained.t_min), trained.rho(trained.t_max), levels), net
+    )
+
+
+def classifier(model: Model, aid: NoiseLogits | None, rho: Tensor) -> NoiseLogits:
+    """The model's own noise classifier, else the aid. Raises ValueError if it knows other levels, or there is none."""
+    own = getattr(model, "rho", None)
+    if own is None and aid is None:
+        raise ValueError("noise_logits: None, expected log p(k | y) with chain = True; give it, or set chain = False")
+    if own is not None and (own.shape != rho.shape or (own / rho - 1).abs().max() > 1e-6):
+        raise ValueError(
+            f"levels: {len(rho)} from {rho[0]:g} to {rho[-1]:g}, expected the model's own {len(own)} from {own[0]:g} "
+            f"to {own[-1]:g}; set levels and the process's interval to those that its classifier has learnt"
+        )
+    return aid if own is None else model.noise_logits
+
+
+def classifier_loss(model: Levelled, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process) -> Tensor:
+    """-log c(k | x0 + rho_k noise) of the model's classifier, [B]; k is the level at t [B], see level_times."""
+    rho = model.rho.to(t.device)
+    k = (process.rho(t)[:, None] / rho).log().abs().argmin(1)
+    logits = model.noise_logits(x0 + expand(rho[k], x0) * noise, model.rho)
+    return torch.nn.functional.cross_entropy(logits, k.to(logits.device), reduction="none")
 
 
 class Scaled:
@@ -203,6 +265,20 @@ def outputs_of_chains(
     return State(*(torch.cat(parts)[:batch] for parts in zip(*chosen, strict=True)))
 
 
+def refuse_counts(**options: tuple[int, int]) -> None:
+    """ValueError unless each (value, least) is an integer of at least `least`."""
+    for name, (value, least) in options.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{name}: {value!r}, expected an integer of at least {least}; give one")
+
+
+def refuse_sizes(**options: float) -> None:
+    """ValueError unless each is a finite number of at least 0."""
+    for name, value in options.items():
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{name}: {value!r}, expected a finite number of at least 0; give one")
+
+
 def sample(
     model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, noise_logits: NoiseLogits | None = None,
     integrator: str = "kar1", gibbs: str = "sample", chain: bool = True, outputs: int = 1, n_skip: int = 10,
@@ -211,17 +287,15 @@ def sample(
 ) -> Run:  # fmt: skip
     """DLG and an integrator. x [B,*D] at grid[0]. Defaults: "Sampling Demo.ipynb", CIFAR-10, but for eta (see Differs).
 
-    noise_logits: log p(k | y) up to a constant, the aid; not used with chain = False, which integrates x itself.
+    noise_logits: log p(k | y) up to a constant, the aid; not used with a model that has a classifier of its own
+    (Levelled), nor with chain = False, which integrates x itself.
     Raises ValueError for options out of range, BadGrid where no two noise levels are known.
     """
-    if integrator not in INTEGRATORS or gibbs not in ("sample", "argmax"):
-        raise ValueError(
-            f"integrator, gibbs: {integrator!r}, {gibbs!r}, expected {', '.join(INTEGRATORS)}; sample or argmax"
-        )
-    if min(outputs, levels) < 1 or min(n_skip, warm, burn, eta, kick, warm_size, tweedie) < 0:
-        raise ValueError(f"outputs, levels: {outputs}, {levels}, expected at least 1, and no other option below 0")
-    if chain and noise_logits is None:
-        raise ValueError("noise_logits: None, expected log p(k | y) with chain = True; give it, or set chain = False")
+    for name, value, known in (("integrator", integrator, INTEGRATORS), ("gibbs", gibbs, ("sample", "argmax"))):
+        if value not in known:
+            raise ValueError(f"{name}: {value!r}, expected one of {', '.join(known)}; choose one")
+    refuse_counts(outputs=(outputs, 1), levels=(levels, 1), n_skip=(n_skip, 0), warm=(warm, 0), burn=(burn, 0))
+    refuse_sizes(eta=eta, kick=kick, warm_size=warm_size, tweedie=tweedie)
     meter, y = require(model, "mean", x.shape[0]), x / process.alpha(grids.checked(grid)[0].item())
     places, to_clean = spacing(grid, process)
     high = process.rho(grid[0].item())
@@ -234,9 +308,10 @@ def sample(
     scaled = Scaled(meter, process)
     state = State(y, torch.full((x.shape[0],), high, dtype=torch.float64, device=x.device))
     if chain:
+        told = classifier(model, noise_logits, noise_levels(low, high, levels))
         state = outputs_of_chains(
             scaled, y, high, low, draws, outputs=outputs, n_skip=n_skip, eta=eta, kick=kick, warm=warm,
-            warm_size=warm_size, burn=burn, levels=levels, gibbs=gibbs, noise_logits=noise_logits,
+            warm_size=warm_size, burn=burn, levels=levels, gibbs=gibbs, noise_logits=told,
         )  # fmt: skip
     y = integrated(scaled, state.y, levels_from(state.rho, last, places, to_clean), draws, integrator)
     if to_clean and tweedie:
@@ -274,10 +349,10 @@ PAPER = Paper(
             stochastic=True,
             symmetric=frozenset({"rotation"}),
             reduces=(
-                Reduction({"chain": False}, "karras2022edm.heun", on="own"),
-                Reduction({"chain": False, "integrator": "euler"}, "song2020ddim.ddim"),
+                Reduction({"chain": False, "tweedie": 0.0}, "karras2022edm.heun", on="own"),
+                Reduction({"chain": False, "tweedie": 0.0, "integrator": "euler"}, "song2020ddim.ddim"),
                 Reduction(
-                    {"chain": False, "integrator": "kar2"},
+                    {"chain": False, "tweedie": 0.0, "integrator": "kar2"},
                     "karras2022edm.churn",  # both gamma saturate on the law's grids
                     {"churn": CHURN, "churn_min": CHURN_MIN, "churn_max": CHURN_MAX, "churn_noise": CHURN_NOISE},
                     on="own",
@@ -325,4 +400,15 @@ PAPER = Paper(
             known_failures=JUMPS,
         ),
     ),
+    objectives=(
+        Objective(
+            id="kim2023dmcmc.noise_classifier",
+            loss=classifier_loss,
+            minimiser="mean",  # the kind of the model that it trains, a Levelled one; what it moves are the logits
+            path="ve-edm",
+            times=level_times,
+            needs=frozenset({"noise_logits"}),
+        ),
+    ),
+    parametrisations={"levelled": levelled},
 )

@@ -43,23 +43,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reference_impls.core import convert, grids
+from reference_impls.core import convert, grids, types
 from reference_impls.core.drive import drive
 from reference_impls.core.process import Process, cosine_betas, discrete, linear_betas
-from reference_impls.core.types import (
-    Draws,
-    Grid,
-    Likelihood,
-    Objective,
-    Paper,
-    Reduction,
-    Run,
-    Sampler,
-    Shared,
-    ShareModel,
-    Time,
-    expand,
-)
+from reference_impls.core.types import Draws, Objective, Paper, Run, Sampler, Shared, ShareModel, Time, expand
 
 TRAINED = 1000  # T of the released models but ImageNet-64's 4000
 
@@ -67,14 +54,21 @@ TRAINED = 1000  # T of the released models but ImageNet-64's 4000
 
 
 def chain(schedule: str, knots: int = TRAINED) -> Process:
-    """The "linear" or "cosine" chain of that many knots, as get_named_beta_schedule. Raises ValueError."""
+    """The "linear" or "cosine" chain of that many knots, as get_named_beta_schedule; linear from 20 knots on, where
+    beta_T = 20/knots is 1. Raises ValueError."""
     made = {
         "linear": lambda: linear_betas(knots, 0.1 / knots, 20 / knots),
         "cosine": lambda: cosine_betas(knots),
     }
     if schedule not in made:
         raise ValueError(f"schedule: {schedule!r} is not known; expected one of {', '.join(made)}")
+    _at_least("knots", knots, 1)
     return discrete(made[schedule](), name=f"discrete-{schedule}")
+
+
+def _at_least(argument: str, value: int, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{argument}: {value!r}, expected an integer >= {least}")
 
 
 def kept(sections: str | int | Sequence[int], knots: int = TRAINED) -> list[int]:
@@ -92,6 +86,8 @@ def kept(sections: str | int | Sequence[int], knots: int = TRAINED) -> list[int]
         if not re.fullmatch(r"\d+(,\d+)*", sections):
             raise grids.BadGrid(f"sections: {sections!r}, expected 'ddim50', '50' or '10,15,20'")
         sections = [int(count) for count in sections.split(",")]
+    if not isinstance(sections, int | Sequence):
+        raise grids.BadGrid(f"sections: {sections!r}, expected 50, [10, 15, 20], '10,15,20' or 'ddim50'")
     counts = [sections] if isinstance(sections, int) else list(sections)
     indices, start = [], 0
     for i, count in enumerate(counts):
@@ -125,7 +121,7 @@ def stride_subsequence(steps: int, process: Process, *, knots: int = TRAINED) ->
     return _times(kept(f"ddim{steps}", knots), process, knots)
 
 
-def in_sections(counts: Sequence[int], knots: int = TRAINED) -> Grid:
+def in_sections(counts: Sequence[int], knots: int = TRAINED) -> types.Grid:
     """The grid of a list of sections; its steps are their sum."""
 
     def grid(steps: int, process: Process) -> Tensor:
@@ -300,6 +296,12 @@ def rungs(t: Tensor, s: Tensor, above: Tensor, process: Process) -> Rung:
     return Rung(t, process.alpha(t), process.sigma(t), low, log_b - low, c_mean, clean.double())
 
 
+def _readable(decoder: str, levels: int) -> None:
+    if decoder not in CDFS:
+        raise ValueError(f"decoder: {decoder!r} is not known; expected one of {', '.join(CDFS)}")
+    _at_least("levels", levels, 2)
+
+
 def bound_term(
     x0: Tensor, mean: Tensor, share: Tensor, rung: Rung, *, decoder: str = "phi", levels: int = 256
 ) -> Tensor:
@@ -307,8 +309,7 @@ def bound_term(
 
     mean, share: the model's at x_t.
     """
-    if decoder not in CDFS:
-        raise ValueError(f"decoder: {decoder!r} is not known; expected one of {', '.join(CDFS)}")
+    _readable(decoder, levels)
     above_low = share * expand(rung.span, x0)
     log_v = above_low + expand(rung.low, x0)
     nats = (torch.expm1(-above_low) + above_low + (expand(rung.c_mean, x0) * (mean - x0)).square() / log_v.exp()) / 2
@@ -324,6 +325,7 @@ def _bits_term(
     detached: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The mean at x_t [B,*D] and the term of the bound at the knot t in bits per dimension [B]."""
+    _readable(decoder, levels)
     mean, share = model.with_share(process.noised(x0, t, noise), t)
     rung = rungs(t, ((t * knots).round() - 1) / knots, t + 1 / knots, process)
     seen = mean.detach() if detached else mean
@@ -334,7 +336,10 @@ def bound_loss(
     model: ShareModel, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, decoder: str = "phi",
     levels: int = 256, knots: int = TRAINED,
 ) -> Tensor:  # fmt: skip
-    """knots times the term at the knot t in bits per dimension, [B]: L_vlb - L_T in the mean over t (RESCALED_KL)."""
+    """knots times the term at the knot t in bits per dimension, [B]: L_vlb - L_T in the mean over t (RESCALED_KL).
+
+    knots: those of the chain, which the process does not tell: with others the term ends at no knot.
+    """
     return knots * _bits_term(model, x0, t, noise, process, knots, decoder, levels, False)[1]
 
 
@@ -372,11 +377,12 @@ def log_prob(
 
     clip: bound of |D|; infinite as in the paper, 1 in the code (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
     """
+    _readable(decoder, levels)
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its lower end from the second")
     grid = even_subsequence(steps, process)
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process)
-    signal, noise = process.alpha(1.0) ** 2, process.sigma(1.0) ** 2
+    signal, noise = ((curve(1.0) / process.prior_std) ** 2 for curve in (process.alpha, process.sigma))
     prior = (signal * x0.flatten(1).square().mean(1) + noise - 1 - math.log(noise)) / 2
     step = partial(bound_step, decoder=decoder, levels=levels, clip=_positive(clip))
     return -drive(rows, step, model, x0, draws=draws, memory=prior, tags=("step",)).memory * x0.shape[1:].numel()
@@ -464,7 +470,7 @@ PAPER = Paper(
             stochastic=True,
             weak_order=1.0,
             exact_options={"clip": math.inf},
-            reduces=(Reduction({"clip": math.inf}, "nichol2021iddpm.ancestral"),),
+            reduces=(types.Reduction({"clip": math.inf}, "nichol2021iddpm.ancestral"),),
             variant=True,
         ),
     ),
@@ -495,7 +501,7 @@ PAPER = Paper(
         ),
     ),
     likelihoods=(
-        Likelihood(
+        types.Likelihood(
             id="nichol2021iddpm.bound", log_prob=log_prob, kind="bound", consumes="mean", path="discrete-cosine",
             levels=256,
         ),

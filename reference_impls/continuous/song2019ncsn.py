@@ -18,8 +18,9 @@ Differs     Algorithm 1 has x + (a/2) s + sqrt(a) z, a = 2e-5 sigma_i^2/sigma_L^
             The image sampler returns what it had BEFORE each update, clamped to [0,1], so that its last state is never
             seen (as_returned; it is not computed here). Neither denoises: the end has the noise of sigma_L, and its
             variance there is 5 % (rate .1) or 11 % (.2) too large where the data are a point. Sliced score matching,
-            inpainting (its step 8e-6, rate .08) and one level's Langevin dynamics, also in the code, are not here; the
-            last is a grid of one interval. The numbers of equations and sections are recalled.
+            inpainting (both calls pass 2e-5, rate .2; the 8e-6 of its signature is never used) and one level's Langevin
+            dynamics, also in the code, are not here; the last is a grid of one interval. The numbers of equations and
+            sections are recalled.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ LEVELS = 10  # L of the paper
 def unit_levels(levels: int = LEVELS) -> Process:
     """The paper's levels, sigma = 1 at t = 1 down to .01 at t = 0; t_max lies one level above, for a grid's first time.
 
-    uniform_t(levels, it) then has exactly them after its first time.
+    uniform_t(levels, it) then has exactly them after its first time. Raises ValueError.
     """
+    if not isinstance(levels, int) or levels < 2:
+        raise ValueError(f"levels: {levels!r}, expected an integer >= 2, from sigma = 1 down to .01")
     return ve_geo(0.01, 1.0, t_min=0.0, t_max=1 + 1 / (levels - 1))
 
 
@@ -58,8 +61,8 @@ class Plan(NamedTuple):
 
 def plan(grid: Tensor, process: Process, *, rate: float = PAPER_RATE, inner: int = 100) -> Plan:
     """Coefficients of every level, the grid's times after its first. Raises ValueError and BadGrid."""
-    if not rate > 0 or inner < 1:
-        raise ValueError(f"rate, inner: {rate!r}, {inner!r}, expected rate > 0 and at least one update at each level")
+    if not rate > 0 or not isinstance(inner, int) or inner < 1:
+        raise ValueError(f"rate, inner: {rate!r}, {inner!r}, expected rate > 0 and at least one whole update a level")
     s = grids.checked(grid)[1:]
     alpha, sigma = process.alpha(s), process.sigma(s)
     if not (sigma > 0).all():
@@ -96,7 +99,7 @@ def sample(
 
     rate: d/sigma^2, .1 in the paper, .2 in its code; inner (T) 100: both. denoise: one Tweedie step at the end, a later
     addition. as_returned: the official code's result, the state before the last update, clamped to [0,1].
-    Raises ValueError for rate <= 0, inner < 1 or both of the last two, BadGrid where sigma = 0.
+    Raises ValueError for rate <= 0, inner no integer >= 1 or both of the last two, BadGrid where sigma = 0.
     """
     if denoise and as_returned:
         raise ValueError("denoise, as_returned: both True, expected at most one; the official code does not denoise")

@@ -14,12 +14,14 @@ Cost        NFE = steps, for inversion too; round trip: 2 steps. Order 1 (eta = 
 Exact when  point mass: any step, any eta, pathwise for eta = 0; the round trip returns its start. eta = 1 is DDPM's
             "fixedsmall" chain, same draws. sigma-hat is its "fixedlarge". Every path with the same rho gives the same
             x/alpha.
-Differs     The official "uniform" list range(0, T, T // S) holds more than S indices when S does not divide T; here it
-            is its first S. Its "quadratic" list repeats index 0 for S > 29 (a step from t to t): refused. Both start
-            below the last index (900 of 999 for S = 10, 0 for S = 1) from N(0, I): kept, and a bias that the tables
-            show. With eta = 0 the official loop draws noise and multiplies it by 0; here nothing is drawn. Its
-            "ddpm_noisy" is sigma-hat with eta = 1 and clip = 1; its other loop does not clip. It has no inversion: ours
-            agrees with ddim_reverse_sample of openai/improved-diffusion (MIT).
+Differs     Even indices are the paper's floor(c i), c = T/S, i < S [app. D.2, recalled]: the official "uniform" list
+            range(0, T, T // S) where S divides T; elsewhere that one has more than S indices (8 for S = 7, 1,000 for
+            S = 501). The official "quadratic" list repeats indices for S > 29, a step from t to t that does nothing:
+            here each is once, so that the sampler has fewer steps than asked (49 for 50, 96 for 100, 688 for 1,000).
+            Both start below the last index (900 and 800 of 999 for S = 10, 0 for S = 1) from N(0, I): kept, and a bias
+            that the tables show. With eta = 0 the official loop draws noise and multiplies it by 0; here nothing is
+            drawn. Its "ddpm_noisy" is sigma-hat with eta = 1 and clip = 1; its other loop does not clip. It has no
+            inversion: ours agrees with ddim_reverse_sample of openai/improved-diffusion (MIT).
 """
 
 from __future__ import annotations
@@ -125,22 +127,27 @@ def _times(indices: Tensor, process: Process) -> Tensor:
 
 
 def uniform_subsequence(steps: int, process: Process) -> Tensor:
-    """Indices 0, k, 2k, .. with k = 1000 // steps, then clean data; steps in 1..1000 (runners/diffusion.py).
+    """Indices floor(1000 i/steps), i < steps, then clean data; steps in 1..1000.
 
-    The first index is k (steps - 1): where steps does not divide 1,000 it lies lower than the official list's.
+    Where steps divides 1,000 this is the list of runners/diffusion.py, range(0, 1000, 1000 // steps), which elsewhere
+    has more than `steps` indices.
     """
     if steps not in range(1, TRAINED + 1):
         raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
-    return _times(torch.arange(steps) * (TRAINED // steps), process)
+    return _times(torch.arange(steps) * TRAINED // steps, process)
 
 
 def quadratic_subsequence(steps: int, process: Process) -> Tensor:
-    """Indices int(linspace(0, sqrt(.8 T), steps)^2), then clean data; steps in 1..29 (runners/diffusion.py)."""
-    if steps not in range(1, 30):
-        raise grids.BadGrid(f"steps: {steps!r}, expected 1..29: longer lists repeat index 0; use the uniform one")
+    """Indices int(linspace(0, sqrt(.8 T), steps)^2), then clean data; steps in 1..1000 (runners/diffusion.py).
+
+    Beyond 29 steps some are equal: each is taken once, so that the grid has fewer intervals than `steps`.
+    """
+    if steps not in range(1, TRAINED + 1):
+        raise grids.BadGrid(f"steps: {steps!r}, expected 1..{TRAINED} on the trained chain; for more use the grid t")
     stop = (0.8 * TRAINED) ** 0.5
-    roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # rounds as numpy's linspace does
-    return _times((roots**2).floor(), process)
+    roots = torch.arange(steps, dtype=torch.float64) * (stop / max(1, steps - 1))  # rounds as numpy's linspace does,
+    roots[-1] = stop if steps > 1 else 0.0  # whose last is the end itself
+    return _times((roots**2).floor().unique(), process)
 
 
 def evaluations(grid: Tensor) -> float:

@@ -26,6 +26,7 @@ Exact when  ancestral: N(0, I) data on VP with v = b, point masses with the othe
 Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 intervals, but each of the N updates is as
             long as 1/N (our grid adds the end 0), so that they overshoot the span; beta_i and sigma_i have i =
             floor(t (N-1)), which is a neighbour of the nearest i (nearest = True). VP needs N > 20, there beta_N < 1.
+            On times that are not evenly spaced such updates fit no interval, and no number of steps mends it.
             Its |z| and |score| are means over the batch (langevin_batch), so that a sample depends on its batch; the
             paper has this for large batches [recall]. Row by row, |z|/|score| has no finite variance in one dimension.
             The paper's algorithms correct after the predictor, at s [recall]; the code, followed, before it, at t.
@@ -37,7 +38,9 @@ Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 in
             not the grey, of its first noise: not followed.
             Its ODE solver has one step size for a batch; its denoising of the ODE's end is a step of the chain with
             beta_0 (denoise = "chain"), not the mean. It counts N (M + 1) evaluations also without a corrector. VE data
-            count as smoothed by sigma(0), there and here. Numbers of equations, algorithms, sections are recalled.
+            count as smoothed by sigma(0), there and here. Its likelihood starts at t = 1e-5, ours at the process's
+            t_min: 1e-3 on the card's vp-linear; between(1e-5, 1) is the code's. Numbers of equations, algorithms,
+            sections are recalled.
 """
 
 from __future__ import annotations
@@ -51,9 +54,8 @@ import torch
 from torch import Tensor
 
 from reference_impls.core import convert, diffusion, grids, types
-from reference_impls.core import process as processes
 from reference_impls.core.drive import drive
-from reference_impls.core.process import Process
+from reference_impls.core.process import Process, discrete
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
 
@@ -80,11 +82,14 @@ def family(process: Process, t: Tensor) -> str:
     for name, gap in (("VE", alpha - 1), ("VP", alpha**2 + sigma**2 - 1), ("sub-VP", alpha**2 + sigma - 1)):
         if (gap.abs() <= 1e-9).all():
             return name
-    raise ValueError(f"process: {process.name!r} is none of VE, VP and sub-VP, which the code knows; use shipped=False")
+    raise ValueError(f"process: {process.name!r} is none of VE, VP and sub-VP; use shipped=False, and no 'ancestral'")
 
 
 def shipped_intervals(t: Tensor, process: Process, *, nearest: bool) -> Interval:
-    """Of the code's chain, looked up at index floor(t (N-1)) or at the nearest one; all are as long as 1/N."""
+    """Of the code's chain, looked up at index floor(t (N-1)) or at the nearest one; all are as long as 1/N.
+
+    Raises BadGrid for a start above 1. On times that are not evenly spaced it is no chain of the code, see Differs.
+    """
     if t[0] > 1:
         raise grids.BadGrid(f"grid: starts at {t[0].item():g}, but the code's chains end at t = 1; use shipped=False")
     steps, kind, (f, g2) = t.shape[0], family(process, t), diffusion.drift(t, process)
@@ -110,7 +115,7 @@ def vp_chain(steps: int = 1000, beta_min: float = 0.1, beta_max: float = 20.0) -
     """The discrete VP chain beta_i = linspace(beta_min/N, beta_max/N, N) at t = i/N; needs steps > beta_max."""
     if not steps > beta_max:
         raise ValueError(f"steps: {steps}, expected more than beta_max = {beta_max:g}, so that every beta is below 1")
-    return processes.discrete(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64) / steps, name="vp-chain")
+    return discrete(torch.linspace(beta_min, beta_max, steps, dtype=torch.float64) / steps, name="vp-chain")
 
 
 class Kernel(NamedTuple):
@@ -128,7 +133,7 @@ PREDICTORS: dict[str, Callable[[Interval], Kernel]] = {
     "ancestral_small": lambda i: Kernel(1 / i.a, i.b / i.a, i.left * i.b.sqrt()),
     "none": lambda i: Kernel(torch.ones_like(i.dt), torch.zeros_like(i.dt), torch.zeros_like(i.dt)),
 }
-SHIPPED_ANCESTRAL = {"VP": "ancestral_large", "VE": "ancestral_small"}
+ANCESTRAL = {"VP": "ancestral_large", "VE": "ancestral_small"}  # the paper's, and all that the code has
 
 
 def lengths(rows: Tensor) -> Tensor:
@@ -150,16 +155,23 @@ def one_of(argument: str, value: str, known: Collection[str]) -> str:
     return value
 
 
+def ancestral_of(process: Process, t: Tensor) -> str:
+    """The ancestral predictor that the paper has for a process; raises ValueError where it has none."""
+    if (kind := family(process, t)) not in ANCESTRAL:
+        raise ValueError(f"predictor: 'ancestral' on {process.name!r}, which is {kind}, expected VP or VE; use another")
+    return ANCESTRAL[kind]
+
+
 def refuse(predictor: str, corrector: str, flow: bool, kind: str, b: Tensor) -> None:
     """Raises ValueError for what the paper or, on its chain of that kind, the code rules out; BadGrid if beta >= 1."""
-    ancestral = one_of("predictor", predictor, PREDICTORS).startswith("ancestral")
+    ancestral = predictor.startswith("ancestral")
     if one_of("corrector", corrector, (*CORRECTORS, "none")) == predictor == "none":
         raise ValueError("predictor, corrector: 'none' twice, expected at least one that moves the state")
     if flow and (ancestral or (kind and predictor == "euler_maruyama")):
         raise ValueError(f"flow: True with {predictor!r}, which has none or raises in the code; use another")
     if kind == "sub-VP" and corrector != "none":
         raise ValueError(f"corrector: {corrector!r} raises on sub-VP in the code, expected 'none', or shipped=False")
-    if kind and ancestral and predictor != (own := SHIPPED_ANCESTRAL.get(kind, "one that is not ancestral")):
+    if kind and ancestral and predictor != (own := ANCESTRAL.get(kind, "one that is not ancestral")):
         raise ValueError(f"predictor: {predictor!r} is not the code's on {kind}, expected {own}, or shipped=False")
     chained = predictor not in ("euler_maruyama", "none") or corrector != "none"
     if kind == "VP" and chained and not (b < 1).all():
@@ -185,14 +197,17 @@ class Plan(NamedTuple):
     blur: Tensor
 
 
-def plan(
-    grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", corrector: str = "none", flow: bool = False,
-    denoise: bool = False, shipped: bool = False, nearest: bool = False, inpaints: bool = False,
-) -> Plan:  # fmt: skip
+def plan(grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", corrector: str = "none",
+         flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False,
+         inpaints: bool = False) -> Plan:  # fmt: skip
     """Coefficients of every step; options as for `sample`. Raises ValueError and BadGrid."""
     t, s = grids.checked(grid)[:-1], grid[1:]
+    if nearest and not shipped:
+        raise ValueError("nearest: True without shipped, whose index it rounds; use shipped=True or nearest=False")
     alpha, sigma = process.alpha(t), process.sigma(t)
     interval = shipped_intervals(t, process, nearest=nearest) if shipped else intervals(t, s, process)
+    if one_of("predictor", predictor, (*PREDICTORS, "ancestral")) == "ancestral":
+        predictor = ancestral_of(process, t)
     refuse(predictor, corrector, flow, family(process, t) if shipped else "", interval.b)
     x, score, noise = PREDICTORS[predictor](interval)
     if flow:
@@ -214,10 +229,9 @@ def corrected(x: Tensor, row: Plan, *, model: Model, draws: Draws, corrector: st
     return x + root * root * score + math.sqrt(2) * root * z
 
 
-def predictor_corrector_step(
-    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, predicts: bool, corrector: str, corrections: int,
-    snr: float, known: Known | None,
-) -> tuple[Tensor, None]:  # fmt: skip
+def predictor_corrector_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, predicts: bool,
+                             corrector: str, corrections: int, snr: float,
+                             known: Known | None) -> tuple[Tensor, None]:  # fmt: skip
     """Corrections at t, then the predictor to s; known coordinates are put back before it and after."""
     for k in range(corrections):
         # without at(0), which is the same address, the first is drawn ahead
@@ -230,22 +244,21 @@ def predictor_corrector_step(
     return replaced(x, known, row.known, row.blur, "known", draws), None
 
 
-def sample(
-    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: types.Guide | None = None,
-    predictor: str = "euler_maruyama", corrector: str = "none", snr: float = 0.16, corrections: int = 1,
-    flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False, grey: bool = False,
-) -> Run:  # fmt: skip
+def sample(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: types.Guide | None = None,
+           predictor: str = "euler_maruyama", corrector: str = "none", snr: float = 0.16, corrections: int = 1,
+           flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False,
+           grey: bool = False) -> Run:  # fmt: skip
     """Predictor-corrector sampling from grid[0] to grid[-1], with known coordinates if there is a guide. x [B,*D].
 
-    predictor: euler_maruyama, reverse_diffusion, ancestral_large (VP), ancestral_small (VE), none. corrector: langevin,
-    langevin_batch (norms are means over the batch), ald, none; snr (r) .16 and corrections (M) 1 for each step:
-    configs/default_cifar10_configs.py. flow: the discretised probability flow. denoise: no noise in the last step (the
-    code's default True; here p at the grid's end is wanted). shipped: the code's chain; nearest: its index rounded.
-    grey: the guide's `known` is a mask over the channels of COLOURS, such as GREY, not over the pixels.
-    Raises ValueError and BadGrid (see `plan`), ValueError if snr <= 0 or corrections < 1.
+    predictor: euler_maruyama, reverse_diffusion, ancestral_large (VP), ancestral_small (VE), ancestral (of these two
+    the process's), none. corrector: langevin, langevin_batch (norms are means over the batch), ald, none; snr (r) .16
+    and corrections (M) 1 for each step: configs/default_cifar10_configs.py. flow: the discretised probability flow.
+    denoise: no noise in the last step (the code's default True; here p at the grid's end is wanted). shipped: the
+    code's chain, meant for even times; nearest: its index rounded. grey: the guide's `known` is a mask over the
+    channels of COLOURS, such as GREY, not over the pixels. Raises ValueError and BadGrid (see `plan`).
     """
-    if not snr > 0 or corrections < 1:
-        raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and at least one correction")
+    if not snr > 0 or not isinstance(corrections, int) or corrections < 1:
+        raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and an integer >= 1")
     chain = dict(flow=flow, denoise=denoise, shipped=shipped, nearest=nearest, inpaints=guide is not None)
     rows = plan(grid, process, predictor=predictor, corrector=corrector, **chain)
     moves, predicts = 0 if corrector == "none" else corrections, predictor != "none"
@@ -273,11 +286,12 @@ def turned(x: Tensor, basis: Tensor | None, *, back: bool) -> Tensor:
 
 
 def known_of(guide: types.Guide | None, grey: bool) -> Known | None:
-    """What the guide keeps, None if that is nothing; raises ValueError if grey and there are not three colours."""
+    """What the guide keeps, None if that is nothing; raises ValueError if grey without a guide in three colours."""
+    if grey and (guide is None or (guide.known is not None and guide.image.shape[1] != 3)):
+        found = None if guide is None else f"image {tuple(guide.image.shape)}"
+        raise ValueError(f"guide: {found}, expected [B,3,..] where grey is kept")
     if guide is None or guide.known is None:
         return None
-    if grey and guide.image.shape[1] != 3:
-        raise ValueError(f"guide: image {tuple(guide.image.shape)}, expected [B,3,..] where grey is kept")
     basis = COLOURS if grey else None
     return Known(turned(guide.image, basis, back=False), guide.known, basis)
 
@@ -292,19 +306,16 @@ def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str
     return turned(whole, known.basis, back=True)
 
 
-def start_with_known(
-    draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *, grey: bool = False,
-    clean: bool = False,
-) -> Tensor:  # fmt: skip
+def start_with_known(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *,
+                     grey: bool = False, clean: bool = False) -> Tensor:  # fmt: skip
     """The prior, but alpha y + sigma z at grid[0] where y is known; clean: y itself, the code's start of inpainting."""
     x, t = types.prior_of_process(draws, like, grid, process, aids), grid[0].item()
     scale, blur = (1.0, 0.0) if clean else (process.alpha(t), process.sigma(t))
     return replaced(x, known_of(aids["guide"], grey), scale, blur, "start known", draws)
 
 
-def guided(
-    model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process, scale: float = 1.0
-) -> Predictor:
+def guided(model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process,
+           scale: float = 1.0) -> Predictor:  # fmt: skip
     """The model of p(x_t|y): its score has scale grad log p(y|x_t) more, so its mean sigma^2/alpha times that.
 
     gradient: (x [B,*D], t) -> [B,*D], of a classifier or of any known law of y given x_t. Not where alpha = 0.
@@ -317,21 +328,22 @@ def guided(
     return Predictor("mean", predict)
 
 
-def ends_of(grid: Tensor, process: Process) -> list[float]:
+def ends_of(grid: Tensor, process: Process, rtol: float, atol: float) -> list[float]:
+    """Where the flow is integrated between. Raises BadGrid; ValueError if a tolerance is negative or both are 0."""
     ends = grids.checked(grid)[[0, -1]]
     defined(ends, process, *diffusion.slopes(ends, process))
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected numbers >= 0, not both 0")
     return ends.tolist()
 
 
-def probability_flow(
-    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5,
-    denoise: str = "none",
-) -> Run:  # fmt: skip
+def probability_flow(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5,
+                     atol: float = 1e-5, denoise: str = "none") -> Run:  # fmt: skip
     """The ODE from grid[0] to grid[-1], adaptive (inner times unused), so no drive. x [B,*D]; rtol, atol: the code's.
 
     denoise: "none"; "mean", x := D at the end (Tweedie); "chain", the code's step of the chain of 1,000 from there.
     """
-    (first, last), keep, pull = ends_of(grid, process), 0.0, 1.0
+    (first, last), keep, pull = ends_of(grid, process, rtol, atol), 0.0, 1.0
     if one_of("denoise", denoise, ("none", "mean", "chain")) == "chain":  # the first row of 1,000 that start at the end
         chain = torch.linspace(last, 0, 1001, dtype=torch.float64)
         row = plan(chain, process, predictor="reverse_diffusion", shipped=True)
@@ -343,29 +355,27 @@ def probability_flow(
     return Run(end, meter.nfe)
 
 
-def encode(
-    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5
-) -> Run:
+def encode(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5,
+           atol: float = 1e-5) -> Run:  # fmt: skip
     """The ODE the other way: data x [B,*D] at grid[-1] to its latent at grid[0], unique for each x."""
-    (first, last), meter = ends_of(grid, process), types.require(model, "mean", x.shape[0])
+    (first, last), meter = ends_of(grid, process, rtol, atol), types.require(model, "mean", x.shape[0])
     return Run(diffusion.flow(meter, x, last, first, process=process, rtol=rtol, atol=atol), meter.nfe)
 
 
-def log_prob(
-    model: Model, x0: Tensor, *, process: Process, draws: Draws, divergence: str = "exact", rtol: float = 1e-5,
-    atol: float = 1e-5,
-) -> Tensor:  # fmt: skip
+def log_prob(model: Model, x0: Tensor, *, process: Process, draws: Draws, divergence: str = "exact",
+             rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:  # fmt: skip
     """log p at t_min in nats [B] (detached), with the prior N(0, prior_std^2 I) at t_max; x0 [B,*D] is the state there.
 
     divergence: "exact" (a backward pass per dimension), or unbiased by one v per sample, fixed along its trajectory:
-    "rademacher" (the code's default) or "gaussian". rtol, atol: likelihood.py, which starts at t = 1e-5.
+    "rademacher" (the code's default) or "gaussian". rtol, atol: likelihood.py, which starts at t = 1e-5: t_min of
+    process.between(1e-5, 1). Raises ValueError and BadGrid.
     """
+    last, first = ends_of(torch.tensor([process.t_max, process.t_min], dtype=torch.float64), process, rtol, atol)
     estimated = one_of("divergence", divergence, ("exact", "rademacher", "gaussian")) != "exact"
     z = draws.normal("probe", x0) if estimated else None
     latent, gained = diffusion.flow_with_divergence(
-        types.require(model, "mean", x0.shape[0]), x0.detach(), process.t_min, process.t_max, process=process,
-        probe=z.sign() if divergence == "rademacher" else z, rtol=rtol, atol=atol,
-    )  # fmt: skip
+        types.require(model, "mean", x0.shape[0]), x0.detach(), first, last, process=process, rtol=rtol, atol=atol,
+        probe=z.sign() if divergence == "rademacher" else z)  # fmt: skip
     variance, size = process.prior_std**2, math.prod(x0.shape[1:])
     return gained - latent.flatten(1).square().sum(1) / (2 * variance) - size / 2 * math.log(2 * math.pi * variance)
 
@@ -378,10 +388,8 @@ def bits_per_dimension(log_p: Tensor, dimensions: int, *, levels: int = 256, wid
     return -log_p / (dimensions * math.log(2)) + math.log2(levels / width)
 
 
-def loss(
-    model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
-    reduce_mean: bool = True,
-) -> Tensor:  # fmt: skip
+def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
+         reduce_mean: bool = True) -> Tensor:  # fmt: skip
     """Denoising score matching, [B]: sigma score + z = alpha (D - x0)/sigma, squared; times g^2/sigma^2 for likelihood.
 
     reduce_mean: over the dimensions (VP and sub-VP configurations), else half the sum (VE).
@@ -465,7 +473,7 @@ PAPER = Paper(
               **OF_CODE | {"paths": OF_CODE["paths"] | {"subvp"}}),
         _card("reverse_diffusion_shipped", "ve-geo", {**CODE, "predictor": "reverse_diffusion"},
               **OF_CODE | {"paths": OF_CODE["paths"] | {"subvp"}}),
-        _card("ancestral_shipped", "ve-geo", {**CODE, "predictor": "ancestral_small"}, **OF_CODE),
+        _card("ancestral_shipped", "ve-geo", {**CODE, "predictor": "ancestral"}, **OF_CODE),
         _card("pc_shipped", "ve-geo", {**CODE, **PC, "corrector": "langevin_batch"}, per_step=2, **OF_CODE,
               per_sample=False, known_failures={
                   "gradient_reaches_the_start": "rows are coupled, and the law moves them all at once"}, reduces=(

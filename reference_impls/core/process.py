@@ -30,7 +30,7 @@ def lifted(curve: Callable[[Tensor], Tensor]) -> Curve:
 
 
 def _slope(curve: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():  # a schedule's slope, whatever the caller records
         leaf = t.detach().clone().requires_grad_()
         value = curve(leaf).sum()
         return torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(t)
@@ -197,8 +197,15 @@ def discrete(betas: Tensor, *, name: str = "discrete") -> Process:
     """The chain alpha_i^2 = prod_{j<=i} (1 - beta_j) placed at t = i/T; log alpha is linear in t between knots.
 
     betas: float64 [T] in (0, 1]. t_min = 0 is clean data (alpha = 1, sigma = 0), 1/T the first noised knot, 1 the last.
+    Raises ValueError for a beta outside.
     """
     steps = betas.shape[0]
+    outside = (~((betas > 0) & (betas <= 1))).nonzero()
+    if len(outside):
+        i = int(outside[0])
+        raise ValueError(
+            f"betas: {betas[i].item():g} at {i + 1} of {steps}, expected numbers in (0, 1]; more knots or smaller ends"
+        )
     knots = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas.double()).cumsum(0) / 2])
     knots = knots.clamp(min=-800.0)  # where a beta is 1: alpha is still exactly 0, and what lies between is no 0 x inf
 
