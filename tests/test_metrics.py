@@ -88,6 +88,11 @@ def line() -> Case:
     return Case({"mixture_1d", "exact_samples", "total_variance"}, shards(normals(3, 900, 1)), context)
 
 
+def shortened() -> Case:
+    whole = shards(normals(23, 900, 2))
+    return Case({"full_run"}, shards(torch.cat(whole) + 0.1 * normals(24, 900, 2)), Context(full=lambda: whole))
+
+
 def shared_starts() -> Case:
     samples = shards(normals(20, 900, 2))
     return Case({"shared_start"}, samples, Context(target=targets.named("ring-2d"), start=samples))
@@ -159,7 +164,9 @@ def halves() -> Case:
 
 CASES = {
     make.__name__: make()
-    for make in (images, line, shared_starts, density, rewarded, letters, inpainting, plane, classes, edits, halves)
+    for make in (
+        images, line, shortened, shared_starts, density, rewarded, letters, inpainting, plane, classes, edits, halves,
+    )
 }
 CELLS = [(case, m.name) for case, made in CASES.items() for m in metrics.applicable(made.traits)]
 cells = pytest.mark.parametrize("case, name", CELLS)
@@ -212,6 +219,7 @@ def the_order_in_a_shard_changes_nothing(score, made):
     context = fresh(made)
     along = ("ends", "start", "log_weight", "truth", "group", "labels", "guides", "known")
     parallel = {name: permuted(getattr(context, name)) for name in along}
+    parallel["full"] = context.full and (lambda: permuted(context.full()))
     moved = score(permuted(made.samples), dataclasses.replace(context, memo={}, **parallel))
     still = score(made.samples, context)
     assert numbers(moved) == pytest.approx(numbers(still), rel=1e-9, abs=1e-12)

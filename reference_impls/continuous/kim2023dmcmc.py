@@ -381,8 +381,7 @@ PAPER = Paper(
             path="ve-edm",
             needs=frozenset({"noise_logits"}),
             nfe=partial(evaluations, chain=2 * FIRST_STEPS - 1 + 70 + 10),
-            stochastic=True,
-            symmetric=frozenset({"rotation"}),
+            stochastic=True,  # without symmetry: 70 moves, unstable at low levels, make 1e-9 of rounding
             variant=True,
             known_failures=JUMPS,
         ),
