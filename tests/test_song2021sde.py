@@ -234,6 +234,7 @@ def test_the_shelf_asks_the_code_s_chains_only_where_they_are_defined():
         path = process.named(path)
         times = (SAMPLERS[name].grid if grid == "own" else grids.named(grid))(steps, path)
         assert len(sde.plan(times, path, **SAMPLERS[name].sample.keywords).t) == steps
+        assert steps < 3 or times[:-1].diff(n=2).abs().max() < 1e-12, f"{name} on {path.name} {grid}: no even times"
 
 
 def test_chain_times_are_the_code_s():
