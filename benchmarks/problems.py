@@ -271,9 +271,11 @@ def check_fit(job: Job, card: Any, target: Any, process: Any) -> None:
         if job.grid is None or job.steps is None:
             raise UsageError(f"grid, steps: {job.grid!r}, {job.steps!r}, expected both for a job of kind {job.kind!r}")
         try:
-            grid_of(job.grid, job.steps, card, process)
+            grid = grid_of(job.grid, job.steps, card, process)
         except ValueError as error:
             raise UsageError(str(error)) from None
+        if getattr(card, "even", False) and not grids.evenly(grid[:-1]):
+            raise UsageError(f"grid: {job.grid!r} has no evenly spaced times, on which alone {card.id} is defined")
 
 
 @cache

@@ -546,8 +546,8 @@ def test_defaults_are_the_notebook_s_but_for_the_draw_of_levels():
         ({"integrator": "heun"}, "integrator: 'heun', expected one of kar1, kar2, euler"),
         ({"gibbs": "draw"}, "gibbs: 'draw', expected one of sample, argmax"),
         ({"noise_logits": None}, "noise_logits: None, expected log p"),
-        *(({name: 0}, f"{name}: 0, expected an integer of at least 1") for name in ("outputs", "levels")),
-        *(({name: -1}, f"{name}: -1, expected an integer of at least 0") for name in ("n_skip", "warm", "burn")),
+        *(({name: 0}, f"{name}: 0, expected an integer >= 1") for name in ("outputs", "levels")),
+        *(({name: -1}, f"{name}: -1, expected an integer >= 0") for name in ("n_skip", "warm", "burn")),
         *(
             ({name: bad}, f"{name}: {bad!r}, expected an integer")
             for name in ("outputs", "levels", "n_skip", "warm", "burn") for bad in (1.5, math.nan, True, "2")

@@ -297,13 +297,13 @@ def test_a_measure_that_fails_on_a_noise_does_not_choose_it():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"candidates": 0}, "candidates: 0, expected at least 1"),
+        ({"candidates": 0}, "candidates: 0, expected an integer >= 1"),
         ({"references": 101}, r"references: 101 of 100 pairs, expected 0 \(all\) to 100"),
         ({"references": -1}, "references: -1 of 100 pairs"),
         ({"distance": "lpips"}, "distance: 'lpips' is not known; expected one of mse, mae"),
         ({"reference": Pairs(torch.empty(0, 1, 8, 8), torch.empty(0, 1, 4, 4)), "references": 0}, "references: 0 of 0"),
         ({"grid": torch.tensor([0.2, 0.5], **F64)}, "grid: not strictly decreasing"),
-        ({"candidates": 2.5}, "candidates: 2.5, expected at least 1"),
+        ({"candidates": 2.5}, "candidates: 2.5, expected an integer >= 1"),
         ({"references": 2.5}, "references: 2.5 of 100 pairs"),
         ({"reference": (torch.zeros(5, 1, 8, 8), None)}, r"reference: tuple, expected Pairs\(x0, condition\)"),
         ({"reference": Pairs(torch.zeros(5, 1, 8, 8), None)}, "reference: Pairs, expected Pairs"),

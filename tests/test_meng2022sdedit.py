@@ -277,8 +277,8 @@ def test_official_card_is_the_repository_s_setting():
     [
         ({"eta": 1.5}, r"eta: 1.5, expected a number in \[0, 1\]"),
         ({"large": True, "eta": 0.0}, "large: True with eta 0.0"),
-        ({"repetitions": 0}, "repetitions: 0, expected a whole number from 1"),
-        ({"repetitions": 1.5}, "repetitions: 1.5, expected a whole number from 1"),
+        ({"repetitions": 0}, "repetitions: 0, expected an integer >= 1"),
+        ({"repetitions": 1.5}, "repetitions: 1.5, expected an integer >= 1"),
     ],
 )
 def test_bad_options_are_refused_before_the_first_evaluation(options, said):
@@ -293,7 +293,7 @@ def test_bad_options_are_refused_before_the_first_evaluation(options, said):
 @pytest.mark.parametrize(
     ("image", "known", "said"),
     [
-        ((2, 5), None, r"^guide.image: shape \(2, 5\), expected one that broadcasts to that of x, \(2, 3\)"),
+        ((2, 5), None, r"^guide.image: shape \(2, 5\), expected \(2, 3\), that of x, or one row for all"),
         ((3, 3), None, r"^guide.image: shape \(3, 3\)"),
         ((2, 2, 3), None, r"^guide.image: shape \(2, 2, 3\)"),
         ((2, 3), torch.ones(4, dtype=torch.bool), r"^guide.known: shape \(4,\), expected one that broadcasts"),

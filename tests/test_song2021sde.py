@@ -1,12 +1,14 @@
 """song2021sde: the numbered invariants of its card, the code's chain, likelihood, conditions, refusals."""
 
 import math
+import re
 from itertools import product
 
 import pytest
 import torch
 
 from benchmarks import suites
+from benchmarks.jobs import UsageError, job
 from benchmarks.laws.accuracy import Silence
 from benchmarks.laws.conduct import exact_model
 from benchmarks.laws.impulses import output_law
@@ -218,6 +220,40 @@ def test_shipped_predictors_are_the_code_s_updates(path, name, nearest):
         torch.testing.assert_close(sde.sample(model, start, grid, **options).x, x, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("path", [VP, VE, SUBVP], ids=lambda path: path.name)
+def test_the_code_s_chain_is_on_even_times_alone(path):
+    """Each of its N updates is 1/N long: elsewhere that is not the time to the next one, and no step count mends it."""
+
+    def run(grid, model=None):
+        model = model or gaussian(path, 0.25)
+        return sde.sample(model, X3[:, :1], grid, process=path, draws=Philox(5, 3), shipped=True).x
+
+    for name in ("lam", "t^2", "power(7)"):
+        if (path.name, name) == ("ve-geo", "lam"):
+            continue  # even times
+        with pytest.raises(grids.BadGrid, match="grid: from 1, expected even times from 1 down; use chain_times"):
+            run(grids.named(name)(25, path), Predictor("mean", never))
+    nudged = sde.chain_times(25, path)
+    nudged[7] += 1e-4
+    with pytest.raises(grids.BadGrid, match="grid: from 1, expected even times"):
+        run(nudged, Predictor("mean", never))
+    for steps in (1, 2, 25, 1000):
+        assert run(sde.chain_times(steps, path)).isfinite().all()
+    for grid in (grids.uniform_t(25, path), sde.chain_times(25, path).float().double()):  # the code's are float32
+        assert run(grid).isfinite().all()
+
+
+def test_a_job_on_uneven_times_is_refused():
+    fields = dict(
+        kind="sample", method="song2021sde.euler_maruyama_shipped", target="g3", process="vp-linear", steps=48, n=20
+    )
+    for grid in ("own", "t"):
+        assert job(grid=grid, **fields).grid == grid
+    for grid in ("lam", "power(7)"):
+        with pytest.raises(UsageError, match=f"grid: '{re.escape(grid)}' has no evenly spaced times, on which alone"):
+            job(grid=grid, **fields)
+
+
 def test_the_shelf_asks_the_code_s_chains_only_where_they_are_defined():
     """Every job of them in the suite `solvers` has a plan: even times, on VP more than 20."""
     asked = []
@@ -225,12 +261,12 @@ def test_the_shelf_asks_the_code_s_chains_only_where_they_are_defined():
         ids = [card.id for card in suites.chosen_methods(select) if card.id in SAMPLERS and card.paths]
         cells = suites.cells_of(select.model_copy(update={"methods": ids}), 1.0)
         asked += [cell.job for cell in cells if isinstance(cell, suites.Cell)]
-    assert {(job.method, job.process) for job in asked} == {
+    assert {(each.method, each.process) for each in asked} == {
         (f"song2021sde.{name}_shipped", path)
         for name in ("euler_maruyama", "reverse_diffusion", "ancestral", "pc")
         for path in SAMPLERS[f"song2021sde.{name}_shipped"].paths
     }  # fmt: skip
-    for name, path, grid, steps in {(job.method, job.process, job.grid, job.steps) for job in asked}:
+    for name, path, grid, steps in {(each.method, each.process, each.grid, each.steps) for each in asked}:
         path = process.named(path)
         times = (SAMPLERS[name].grid if grid == "own" else grids.named(grid))(steps, path)
         assert len(sde.plan(times, path, **SAMPLERS[name].sample.keywords).t) == steps
@@ -695,8 +731,8 @@ def never(x, t):
         (VP, {"corrections": 1.5, "corrector": "langevin"}, "snr, corrections: 0.16, 1.5"),
         (VP, {"nearest": True}, "nearest: True without shipped"),
         (VE, {"grey": True}, r"guide: None, expected \[B,3,..\] where grey is kept"),
-        (SUBVP, {"predictor": "ancestral"}, "predictor: 'ancestral' on 'subvp', which is sub-VP, expected VP or VE"),
-        (SUBVP, {"predictor": "ancestral", "shipped": True}, "predictor: 'ancestral' on 'subvp', which is sub-VP"),
+        (SUBVP, {"predictor": "ancestral"}, "process for 'ancestral': 'sub-VP' is not known; expected one of VP, VE"),
+        (SUBVP, {"predictor": "ancestral", "shipped": True}, "process for 'ancestral': 'sub-VP' is not known"),
         (CONDOT, {"predictor": "ancestral"}, "process: 'condot' is none of VE, VP and sub-VP; use .* no 'ancestral'"),
         (SUBVP, {"shipped": True, "corrector": "langevin"}, "'langevin' raises on sub-VP in the code, expected 'none'"),
         (SUBVP, {"shipped": True, "predictor": "ancestral_large"}, "the code's on sub-VP, expected one that"),
@@ -725,7 +761,7 @@ def test_grids_that_are_not_defined_are_refused_before_anything_is_evaluated():
     for sample in (sde.probability_flow, sde.encode):
         with pytest.raises(grids.BadGrid, match="0 on condot meets alpha = 0 or sigma = 0"):
             sample(broken, x, end, process=condot, draws=Silence())
-    with pytest.raises(grids.BadGrid, match="grid: starts at 80, but the code's chains end at t = 1"):
+    with pytest.raises(grids.BadGrid, match="grid: from 80, expected even times from 1 down"):
         sde.sample(broken, x, grids.uniform_t(5, edm), process=edm, draws=Silence(), shipped=True)
     for predictor, corrector in (("reverse_diffusion", "none"), ("euler_maruyama", "langevin")):
         options = dict(process=VP, draws=Silence(), shipped=True, predictor=predictor, corrector=corrector)

@@ -287,8 +287,8 @@ def test_grid_start_and_cost_are_the_code_s():
     ("options", "said"),
     [
         ({"levels": "1.0"}, "levels: '1.0', expected one of consistent, 0.27.1, 0.17.1"),
-        ({"cycles": -1}, "cycles: -1, expected a whole number, 0 or more"),
-        ({"cycles": 2.5}, "cycles: 2.5, expected a whole number"),
+        ({"cycles": -1}, "cycles: -1, expected an integer >= 0"),
+        ({"cycles": 2.5}, "cycles: 2.5, expected an integer >= 0"),
         ({"eta": math.nan}, "eta, eta_last: nan, 0.1"),
         ({"eta": 1.5}, "eta, eta_last: 1.5, 0.1"),
         ({"eta_last": -0.5}, "eta, eta_last: 1.0, -0.5"),
@@ -313,12 +313,12 @@ def test_bad_input_is_refused_before_the_first_evaluation(options, said):
     [
         (None, "guide: NoneType, expected Guide"),
         (Guide(None), "guide: Guide, expected Guide"),
-        (Guide(normals("g", 2, 4)), r"guide: image \(2, 4\), expected \(3, 4\) like x, or one row for all"),
-        (Guide(normals("g", 3, 1)), r"guide: image \(3, 1\), expected \(3, 4\)"),
-        (Guide(normals("g", 3, 4), KNOWN.double()), "guide: known is torch.float64, expected a tensor of torch.bool"),
-        (Guide(normals("g", 3, 4), [True]), "guide: known is list, expected a tensor of torch.bool"),
-        (Guide(normals("g", 3, 4), KNOWN[:3]), r"guide: known \(3,\), expected a shape that broadcasts to \(3, 4\)"),
-        (Guide(normals("g", 3, 4), KNOWN.expand(1, 3, 4)), r"guide: known \(1, 3, 4\), expected a shape"),
+        (Guide(normals("g", 2, 4)), r"guide.image: shape \(2, 4\), expected \(3, 4\), that of x, or one row for all"),
+        (Guide(normals("g", 3, 1)), r"guide.image: shape \(3, 1\), expected \(3, 4\)"),
+        (Guide(normals("g", 3, 4), KNOWN.double()), "guide.known: torch.float64, expected torch.bool"),
+        (Guide(normals("g", 3, 4), [True]), "guide.known: list, expected torch.bool"),
+        (Guide(normals("g", 3, 4), KNOWN[:3]), r"guide.known: shape \(3,\), expected one that broadcasts to x"),
+        (Guide(normals("g", 3, 4), KNOWN.expand(1, 3, 4)), r"guide.known: shape \(1, 3, 4\), expected one"),
     ],
 )
 def test_a_guide_that_does_not_fit_is_refused_before_the_first_evaluation(guide, said):

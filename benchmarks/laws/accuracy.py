@@ -265,7 +265,7 @@ def reduces_as_declared(card: Sampler) -> None:
 
 
 def _agrees(card: Sampler, other: Sampler, reduction: Reduction, process: Any) -> None:
-    @given(random_grids(process))
+    @given(random_grids(process, card))
     def holds(grid: Tensor) -> None:
         plain_model = exact_model(process)
         model, same = plain_model, plain_model
@@ -287,7 +287,7 @@ def _agrees(card: Sampler, other: Sampler, reduction: Reduction, process: Any) -
 def _rotation(card: Sampler) -> None:
     process, target = own_process(card), targets.named("mixture-2d")
 
-    @given(random_grids(process), st.floats(0, 2 * math.pi))
+    @given(random_grids(process, card), st.floats(0, 2 * math.pi))
     def holds(grid: Tensor, angle: float) -> None:
         turn = torch.tensor(
             [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]],

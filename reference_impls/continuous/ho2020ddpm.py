@@ -41,7 +41,7 @@ Differs     The official sampler clips D to [-1,1]: card official; it breaks eve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -51,6 +51,7 @@ from torch import Tensor
 
 from reference_impls.core import convert, grids, types
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts, one_of
 from reference_impls.core.process import Process, cosine_betas, discrete
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
@@ -83,22 +84,16 @@ SCHEDULES: dict[str, Callable[[int, float, float], Tensor]] = {  # (T, beta_1, b
 }
 
 
-def _at_least(argument: str, value: int, least: int) -> int:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{argument}: {value!r}, expected an integer >= {least}")
-    return value
-
-
 def betas(schedule: str, *, knots: int = TRAINED, first: float = 1e-4, last: float = 0.02) -> Tensor:
     """float64 [knots] in (0, 1], of SCHEDULES; first, last: the paper's beta_1, beta_T (sec. 4). Raises ValueError.
 
     jsd, cosine and exponential have no ends of their own choosing; geometric leaves 2 % of the signal at t = 1.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule: {schedule!r} is not known; expected one of {', '.join(SCHEDULES)}")
+    one_of("schedule", schedule, SCHEDULES)
     if not 0 < first <= last <= 1:
         raise ValueError(f"first, last: {first!r}, {last!r}, expected 0 < first <= last <= 1, the betas' ends")
-    return SCHEDULES[schedule](_at_least("knots", knots, 1), first, last)
+    counts(1, knots=knots)
+    return SCHEDULES[schedule](knots, first, last)
 
 
 def chain(schedule: str, *, knots: int = TRAINED, first: float = 1e-4, last: float = 0.02) -> Process:
@@ -227,11 +222,6 @@ DISTANCES: dict[str, Callable[[Tensor, float], Tensor]] = {  # of r and of Huber
 PREDICTED = ("eps", "x0", "previous")  # the code's eps, xstart, xprev
 
 
-def _one_of(argument: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument}: {value!r} is not known; expected one of {', '.join(known)}")
-
-
 def simple_loss(
     model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, predicted: str = "eps",
     distance: str = "l2", width: float = 1.0, knots: int = TRAINED,
@@ -241,8 +231,8 @@ def simple_loss(
     predicted: what is compared: eps, x0, or previous, the mean of x_s given x_t, s = t - 1/knots: knots are those of
     the chain, which the process does not tell. width: up to which Huber's distance is quadratic; 1 is torch's default.
     """
-    _one_of("predicted", predicted, PREDICTED)
-    _one_of("distance", distance, DISTANCES)
+    one_of("predicted", predicted, PREDICTED)
+    one_of("distance", distance, DISTANCES)
     if not width > 0:
         raise ValueError(f"width: {width!r}, expected a number > 0, up to which Huber's distance is quadratic")
     x = process.noised(x0, t, noise)
@@ -268,7 +258,7 @@ def net_as_mean(
 
     net: (x [B,*D], embedding [B] = t - 1/knots: the code's index in thousands) -> [B,*D], cast to x's dtype here.
     """
-    _one_of("predicted", predicted, PREDICTED)
+    one_of("predicted", predicted, PREDICTED)
 
     def predict(x: Tensor, t: Time) -> Tensor:
         rows = t if isinstance(t, Tensor) else torch.full((x.shape[0],), t, dtype=torch.float64)
@@ -365,8 +355,8 @@ def bound_loss(
 
     knots: those of the chain, which the process does not tell: with others the term ends at no knot.
     """
-    _one_of("decoder", decoder, DECODERS)
-    _at_least("levels", levels, 2)
+    one_of("decoder", decoder, DECODERS)
+    counts(2, levels=levels)
     rung = rungs(t, _below(t, knots), t + 1 / knots, process, large=large)
     return knots * term(x0, model(process.noised(x0, t, noise), t), rung, decoder=decoder, levels=levels)
 
@@ -397,8 +387,8 @@ def log_prob(
     steps: that many evenly kept knots, the strided chain's bound. clip: as in `sample`, 1 in the code. low, high: only
     terms with low < t <= high, and L_T where high is 1. Raises ValueError, BadGrid.
     """
-    _one_of("decoder", decoder, DECODERS)
-    _at_least("levels", levels, 2)
+    one_of("decoder", decoder, DECODERS)
+    counts(2, levels=levels)
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
     grid = even_subsequence(steps, process)

@@ -52,6 +52,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, Transform
 
@@ -111,20 +112,13 @@ class FlowMemory(NamedTuple):
     streak: Tensor
 
 
-def counted(**named: int) -> None:
-    """ValueError for what is no integer >= 0, with its name."""
-    for name, value in named.items():
-        if not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name}: {value!r}, expected an integer >= 0")
-
-
 def schedule(
     steps: int, first: int, last: int, lag_terms: int, lag_every: int, lag_first: int, even: int = 0,
     scaled: bool = True,
 ) -> Tensor:  # fmt: skip
     """may_skip of every step. The indices are for 50 steps and scale with `steps`, or are not `scaled` and taken as
     they are; even is a number of skips."""
-    counted(first=first, last=last, lag_terms=lag_terms, lag_every=lag_every, lag_first=lag_first, even=even)
+    counts(0, first=first, last=last, lag_terms=lag_terms, lag_every=lag_every, lag_first=lag_first, even=even)
     if lag_every < 2 or lag_first % lag_every:
         raise ValueError(
             f"lag_every, lag_first: {lag_every}, {lag_first}, expected every >= 2 and lag_first a multiple of lag_every"
@@ -285,7 +279,7 @@ def sample(
 ) -> Run:  # fmt: skip
     """SADA over DPM-Solver++ from grid[0] to grid[-1]. x [B,*D]. Defaults: sd_demo.py (acc_range, max_interval, ..) and
     "code" weights; lag_terms = 0 is without Lagrange. Raises ValueError, and BadGrid for a start where alpha = 0."""
-    counted(most=most)
+    counts(0, most=most)
     may_skip = schedule(grids.checked(grid).shape[0] - 1, first, last, lag_terms, lag_every, lag_first, even, scaled)
     rows = plan(
         grid, process, may_skip, weights=weights, order=order, lower_order_final=lower_order_final, lag_terms=lag_terms,
@@ -302,7 +296,7 @@ def sample_flow(
     """SADA over Euler's method on the velocity. x [B,*D]. Defaults: flux_demo.py; lag_terms > 0 only sets which steps
     are skipped from lag_first on."""
     t, s = grids.checked(grid)[:-1], grid[1:]
-    counted(most=most)
+    counts(0, most=most)
     may_skip = schedule(t.shape[0], first, last, lag_terms, lag_every, lag_first, even, scaled)
     alpha_rate, sigma_rate = process.rates(t)
     growth = sigma_rate / process.sigma(t)

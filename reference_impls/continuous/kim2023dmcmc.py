@@ -46,6 +46,7 @@ import torch
 from torch import Tensor
 
 from reference_impls.core import grids
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
     Draws,
@@ -265,13 +266,6 @@ def outputs_of_chains(
     return State(*(torch.cat(parts)[:batch] for parts in zip(*chosen, strict=True)))
 
 
-def refuse_counts(**options: tuple[int, int]) -> None:
-    """ValueError unless each (value, least) is an integer of at least `least`."""
-    for name, (value, least) in options.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name}: {value!r}, expected an integer of at least {least}; give one")
-
-
 def refuse_sizes(**options: float) -> None:
     """ValueError unless each is a finite number of at least 0."""
     for name, value in options.items():
@@ -294,7 +288,8 @@ def sample(
     for name, value, known in (("integrator", integrator, INTEGRATORS), ("gibbs", gibbs, ("sample", "argmax"))):
         if value not in known:
             raise ValueError(f"{name}: {value!r}, expected one of {', '.join(known)}; choose one")
-    refuse_counts(outputs=(outputs, 1), levels=(levels, 1), n_skip=(n_skip, 0), warm=(warm, 0), burn=(burn, 0))
+    counts(1, outputs=outputs, levels=levels)
+    counts(0, n_skip=n_skip, warm=warm, burn=burn)
     refuse_sizes(eta=eta, kick=kick, warm_size=warm_size, tweedie=tweedie)
     meter, y = require(model, "mean", x.shape[0]), x / process.alpha(grids.checked(grid)[0].item())
     places, to_clean = spacing(grid, process)

@@ -45,6 +45,7 @@ from torch import Tensor
 
 from reference_impls.core import convert, grids, types
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts, one_of
 from reference_impls.core.process import Process, cosine_betas, discrete, linear_betas
 from reference_impls.core.types import Draws, Objective, Paper, Run, Sampler, Shared, ShareModel, Time, expand
 
@@ -60,15 +61,9 @@ def chain(schedule: str, knots: int = TRAINED) -> Process:
         "linear": lambda: linear_betas(knots, 0.1 / knots, 20 / knots),
         "cosine": lambda: cosine_betas(knots),
     }
-    if schedule not in made:
-        raise ValueError(f"schedule: {schedule!r} is not known; expected one of {', '.join(made)}")
-    _at_least("knots", knots, 1)
+    one_of("schedule", schedule, made)
+    counts(1, knots=knots)
     return discrete(made[schedule](), name=f"discrete-{schedule}")
-
-
-def _at_least(argument: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{argument}: {value!r}, expected an integer >= {least}")
 
 
 def kept(sections: str | int | Sequence[int], knots: int = TRAINED) -> list[int]:
@@ -297,9 +292,8 @@ def rungs(t: Tensor, s: Tensor, above: Tensor, process: Process) -> Rung:
 
 
 def _readable(decoder: str, levels: int) -> None:
-    if decoder not in CDFS:
-        raise ValueError(f"decoder: {decoder!r} is not known; expected one of {', '.join(CDFS)}")
-    _at_least("levels", levels, 2)
+    one_of("decoder", decoder, CDFS)
+    counts(2, levels=levels)
 
 
 def bound_term(

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.drive import CHUNK_BYTES, drive
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process, ve_geo
 from reference_impls.core.types import Draws, Model, Objective, Paper, Run, Sampler, expand, require
 
@@ -46,8 +47,7 @@ def unit_levels(levels: int = LEVELS) -> Process:
 
     uniform_t(levels, it) then has exactly them after its first time. Raises ValueError.
     """
-    if not isinstance(levels, int) or levels < 2:
-        raise ValueError(f"levels: {levels!r}, expected an integer >= 2, from sigma = 1 down to .01")
+    counts(2, levels=levels)
     return ve_geo(0.01, 1.0, t_min=0.0, t_max=1 + 1 / (levels - 1))
 
 

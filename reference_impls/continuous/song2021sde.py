@@ -26,7 +26,7 @@ Exact when  ancestral: N(0, I) data on VP with v = b, point masses with the othe
 Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 intervals, but each of the N updates is as
             long as 1/N (our grid adds the end 0), so that they overshoot the span; beta_i and sigma_i have i =
             floor(t (N-1)), which is a neighbour of the nearest i (nearest = True). VP needs N > 20, there beta_N < 1.
-            On times that are not evenly spaced such updates fit no interval, and no number of steps mends it.
+            On times that are not evenly spaced such updates fit no interval, and no number of steps mends it: refused.
             Its |z| and |score| are means over the batch (langevin_batch), so that a sample depends on its batch; the
             paper has this for large batches [recall]. Row by row, |z|/|score| has no finite variance in one dimension.
             The paper's algorithms correct after the predictor, at s [recall]; the code, followed, before it, at t.
@@ -46,7 +46,7 @@ Differs     shipped = True is the code's chain: its times are 1 .. eps, N - 1 in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -55,6 +55,7 @@ from torch import Tensor
 
 from reference_impls.core import convert, diffusion, grids, types
 from reference_impls.core.drive import drive
+from reference_impls.core.options import one_of
 from reference_impls.core.process import Process, discrete
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
@@ -88,10 +89,10 @@ def family(process: Process, t: Tensor) -> str:
 def shipped_intervals(t: Tensor, process: Process, *, nearest: bool) -> Interval:
     """Of the code's chain, looked up at index floor(t (N-1)) or at the nearest one; all are as long as 1/N.
 
-    Raises BadGrid for a start above 1. On times that are not evenly spaced it is no chain of the code, see Differs.
+    Raises BadGrid for a start above 1, and for updates' times t that are not evenly spaced.
     """
-    if t[0] > 1:
-        raise grids.BadGrid(f"grid: starts at {t[0].item():g}, but the code's chains end at t = 1; use shipped=False")
+    if t[0] > 1 or not grids.evenly(t):
+        raise grids.BadGrid(f"grid: from {t[0]:g}, expected even times from 1 down; use chain_times or shipped=False")
     steps, kind, (f, g2) = t.shape[0], family(process, t), diffusion.drift(t, process)
     index, one = (t * (steps - 1)).round() if nearest else (t * (steps - 1)).floor(), torch.ones_like(t)
     knot, below = index / max(1, steps - 1), (index - 1).clamp(min=0) / max(1, steps - 1)
@@ -149,19 +150,6 @@ CORRECTORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {  # |z|/|sco
 }
 
 
-def one_of(argument: str, value: str, known: Collection[str]) -> str:
-    if value not in known:
-        raise ValueError(f"{argument}: {value!r} is not known; expected one of {', '.join(known)}")
-    return value
-
-
-def ancestral_of(process: Process, t: Tensor) -> str:
-    """The ancestral predictor that the paper has for a process; raises ValueError where it has none."""
-    if (kind := family(process, t)) not in ANCESTRAL:
-        raise ValueError(f"predictor: 'ancestral' on {process.name!r}, which is {kind}, expected VP or VE; use another")
-    return ANCESTRAL[kind]
-
-
 def refuse(predictor: str, corrector: str, flow: bool, kind: str, b: Tensor) -> None:
     """Raises ValueError for what the paper or, on its chain of that kind, the code rules out; BadGrid if beta >= 1."""
     ancestral = predictor.startswith("ancestral")
@@ -197,9 +185,10 @@ class Plan(NamedTuple):
     blur: Tensor
 
 
-def plan(grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", corrector: str = "none",
-         flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False,
-         inpaints: bool = False) -> Plan:  # fmt: skip
+def plan(
+    grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", corrector: str = "none", flow: bool = False,
+    denoise: bool = False, shipped: bool = False, nearest: bool = False, inpaints: bool = False,
+) -> Plan:  # fmt: skip
     """Coefficients of every step; options as for `sample`. Raises ValueError and BadGrid."""
     t, s = grids.checked(grid)[:-1], grid[1:]
     if nearest and not shipped:
@@ -207,7 +196,7 @@ def plan(grid: Tensor, process: Process, *, predictor: str = "euler_maruyama", c
     alpha, sigma = process.alpha(t), process.sigma(t)
     interval = shipped_intervals(t, process, nearest=nearest) if shipped else intervals(t, s, process)
     if one_of("predictor", predictor, (*PREDICTORS, "ancestral")) == "ancestral":
-        predictor = ancestral_of(process, t)
+        predictor = ANCESTRAL[one_of("process for 'ancestral'", family(process, t), ANCESTRAL)]
     refuse(predictor, corrector, flow, family(process, t) if shipped else "", interval.b)
     x, score, noise = PREDICTORS[predictor](interval)
     if flow:
@@ -229,9 +218,10 @@ def corrected(x: Tensor, row: Plan, *, model: Model, draws: Draws, corrector: st
     return x + root * root * score + math.sqrt(2) * root * z
 
 
-def predictor_corrector_step(x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, predicts: bool,
-                             corrector: str, corrections: int, snr: float,
-                             known: Known | None) -> tuple[Tensor, None]:  # fmt: skip
+def predictor_corrector_step(
+    x: Tensor, row: Plan, memory: None, *, model: Model, draws: Draws, predicts: bool, corrector: str, corrections: int,
+    snr: float, known: Known | None,
+) -> tuple[Tensor, None]:  # fmt: skip
     """Corrections at t, then the predictor to s; known coordinates are put back before it and after."""
     for k in range(corrections):
         # without at(0), which is the same address, the first is drawn ahead
@@ -244,17 +234,18 @@ def predictor_corrector_step(x: Tensor, row: Plan, memory: None, *, model: Model
     return replaced(x, known, row.known, row.blur, "known", draws), None
 
 
-def sample(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: types.Guide | None = None,
-           predictor: str = "euler_maruyama", corrector: str = "none", snr: float = 0.16, corrections: int = 1,
-           flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False,
-           grey: bool = False) -> Run:  # fmt: skip
+def sample(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, guide: types.Guide | None = None,
+    predictor: str = "euler_maruyama", corrector: str = "none", snr: float = 0.16, corrections: int = 1,
+    flow: bool = False, denoise: bool = False, shipped: bool = False, nearest: bool = False, grey: bool = False,
+) -> Run:  # fmt: skip
     """Predictor-corrector sampling from grid[0] to grid[-1], with known coordinates if there is a guide. x [B,*D].
 
     predictor: euler_maruyama, reverse_diffusion, ancestral_large (VP), ancestral_small (VE), ancestral (of these two
     the process's), none. corrector: langevin, langevin_batch (norms are means over the batch), ald, none; snr (r) .16
     and corrections (M) 1 for each step: configs/default_cifar10_configs.py. flow: the discretised probability flow.
     denoise: no noise in the last step (the code's default True; here p at the grid's end is wanted). shipped: the
-    code's chain, meant for even times; nearest: its index rounded. grey: the guide's `known` is a mask over the
+    code's chain, on even times; nearest: its index rounded. grey: the guide's `known` is a mask over the
     channels of COLOURS, such as GREY, not over the pixels. Raises ValueError and BadGrid (see `plan`).
     """
     if not snr > 0 or not isinstance(corrections, int) or corrections < 1:
@@ -288,8 +279,7 @@ def turned(x: Tensor, basis: Tensor | None, *, back: bool) -> Tensor:
 def known_of(guide: types.Guide | None, grey: bool) -> Known | None:
     """What the guide keeps, None if that is nothing; raises ValueError if grey without a guide in three colours."""
     if grey and (guide is None or (guide.known is not None and guide.image.shape[1] != 3)):
-        found = None if guide is None else f"image {tuple(guide.image.shape)}"
-        raise ValueError(f"guide: {found}, expected [B,3,..] where grey is kept")
+        raise ValueError(f"guide: {guide and f'image {tuple(guide.image.shape)}'}, expected [B,3,..] to keep grey")
     if guide is None or guide.known is None:
         return None
     basis = COLOURS if grey else None
@@ -306,44 +296,46 @@ def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str
     return turned(whole, known.basis, back=True)
 
 
-def start_with_known(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *,
-                     grey: bool = False, clean: bool = False) -> Tensor:  # fmt: skip
+def start_with_known(
+    draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any], *, grey: bool = False,
+    clean: bool = False,
+) -> Tensor:  # fmt: skip
     """The prior, but alpha y + sigma z at grid[0] where y is known; clean: y itself, the code's start of inpainting."""
     x, t = types.prior_of_process(draws, like, grid, process, aids), grid[0].item()
     scale, blur = (1.0, 0.0) if clean else (process.alpha(t), process.sigma(t))
     return replaced(x, known_of(aids["guide"], grey), scale, blur, "start known", draws)
 
 
-def guided(model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process,
-           scale: float = 1.0) -> Predictor:  # fmt: skip
+def guided(
+    model: Model, gradient: Callable[[Tensor, Time], Tensor], *, process: Process, scale: float = 1.0
+) -> Predictor:
     """The model of p(x_t|y): its score has scale grad log p(y|x_t) more, so its mean sigma^2/alpha times that.
 
     gradient: (x [B,*D], t) -> [B,*D], of a classifier or of any known law of y given x_t. Not where alpha = 0.
     """
 
     def predict(x: Tensor, t: Time) -> Tensor:
-        force = expand(scale * process.sigma(t) ** 2 / process.alpha(t), x)
-        return model(x, t) + force * gradient(x, t)
+        return model(x, t) + expand(scale * process.sigma(t) ** 2 / process.alpha(t), x) * gradient(x, t)
 
     return Predictor("mean", predict)
 
 
-def ends_of(grid: Tensor, process: Process, rtol: float, atol: float) -> list[float]:
-    """Where the flow is integrated between. Raises BadGrid; ValueError if a tolerance is negative or both are 0."""
+def ends_of(grid: Tensor, process: Process) -> list[float]:
+    """Where the flow is integrated between. Raises BadGrid."""
     ends = grids.checked(grid)[[0, -1]]
     defined(ends, process, *diffusion.slopes(ends, process))
-    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected numbers >= 0, not both 0")
     return ends.tolist()
 
 
-def probability_flow(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5,
-                     atol: float = 1e-5, denoise: str = "none") -> Run:  # fmt: skip
+def probability_flow(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5,
+    denoise: str = "none",
+) -> Run:  # fmt: skip
     """The ODE from grid[0] to grid[-1], adaptive (inner times unused), so no drive. x [B,*D]; rtol, atol: the code's.
 
     denoise: "none"; "mean", x := D at the end (Tweedie); "chain", the code's step of the chain of 1,000 from there.
     """
-    (first, last), keep, pull = ends_of(grid, process, rtol, atol), 0.0, 1.0
+    (first, last), keep, pull = ends_of(grid, process), 0.0, 1.0
     if one_of("denoise", denoise, ("none", "mean", "chain")) == "chain":  # the first row of 1,000 that start at the end
         chain = torch.linspace(last, 0, 1001, dtype=torch.float64)
         row = plan(chain, process, predictor="reverse_diffusion", shipped=True)
@@ -355,27 +347,31 @@ def probability_flow(model: Model, x: Tensor, grid: Tensor, *, process: Process,
     return Run(end, meter.nfe)
 
 
-def encode(model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5,
-           atol: float = 1e-5) -> Run:  # fmt: skip
+def encode(
+    model: Model, x: Tensor, grid: Tensor, *, process: Process, draws: Draws, rtol: float = 1e-5, atol: float = 1e-5
+) -> Run:
     """The ODE the other way: data x [B,*D] at grid[-1] to its latent at grid[0], unique for each x."""
-    (first, last), meter = ends_of(grid, process, rtol, atol), types.require(model, "mean", x.shape[0])
+    (first, last), meter = ends_of(grid, process), types.require(model, "mean", x.shape[0])
     return Run(diffusion.flow(meter, x, last, first, process=process, rtol=rtol, atol=atol), meter.nfe)
 
 
-def log_prob(model: Model, x0: Tensor, *, process: Process, draws: Draws, divergence: str = "exact",
-             rtol: float = 1e-5, atol: float = 1e-5) -> Tensor:  # fmt: skip
+def log_prob(
+    model: Model, x0: Tensor, *, process: Process, draws: Draws, divergence: str = "exact", rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:  # fmt: skip
     """log p at t_min in nats [B] (detached), with the prior N(0, prior_std^2 I) at t_max; x0 [B,*D] is the state there.
 
     divergence: "exact" (a backward pass per dimension), or unbiased by one v per sample, fixed along its trajectory:
     "rademacher" (the code's default) or "gaussian". rtol, atol: likelihood.py, which starts at t = 1e-5: t_min of
     process.between(1e-5, 1). Raises ValueError and BadGrid.
     """
-    last, first = ends_of(torch.tensor([process.t_max, process.t_min], dtype=torch.float64), process, rtol, atol)
+    ends_of(torch.tensor([process.t_max, process.t_min], dtype=torch.float64), process)  # refuses before the first
     estimated = one_of("divergence", divergence, ("exact", "rademacher", "gaussian")) != "exact"
     z = draws.normal("probe", x0) if estimated else None
     latent, gained = diffusion.flow_with_divergence(
-        types.require(model, "mean", x0.shape[0]), x0.detach(), first, last, process=process, rtol=rtol, atol=atol,
-        probe=z.sign() if divergence == "rademacher" else z)  # fmt: skip
+        types.require(model, "mean", x0.shape[0]), x0.detach(), process.t_min, process.t_max, process=process,
+        probe=z.sign() if divergence == "rademacher" else z, rtol=rtol, atol=atol,
+    )  # fmt: skip
     variance, size = process.prior_std**2, math.prod(x0.shape[1:])
     return gained - latent.flatten(1).square().sum(1) / (2 * variance) - size / 2 * math.log(2 * math.pi * variance)
 
@@ -388,8 +384,10 @@ def bits_per_dimension(log_p: Tensor, dimensions: int, *, levels: int = 256, wid
     return -log_p / (dimensions * math.log(2)) + math.log2(levels / width)
 
 
-def loss(model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
-         reduce_mean: bool = True) -> Tensor:  # fmt: skip
+def loss(
+    model: Model, x0: Tensor, t: Tensor, noise: Tensor, *, process: Process, likelihood_weighting: bool = False,
+    reduce_mean: bool = True,
+) -> Tensor:  # fmt: skip
     """Denoising score matching, [B]: sigma score + z = alpha (D - x0)/sigma, squared; times g^2/sigma^2 for likelihood.
 
     reduce_mean: over the dimensions (VP and sub-VP configurations), else half the sum (VE).
@@ -435,7 +433,7 @@ def _card(name: str, path: str, options: Mapping[str, Any], per_step: int = 1, *
 
 PC, CODE = {"predictor": "reverse_diffusion", "corrector": "langevin"}, {"shipped": True, "denoise": True}
 KEEPS = {"per_step": 2, "needs": frozenset({"guide"}), "symmetric": frozenset()}
-OF_CODE = {"grid": chain_times, "variant": True, "paths": frozenset({"vp-linear", "ve-geo"})}
+OF_CODE = {"grid": chain_times, "even": True, "variant": True, "paths": frozenset({"vp-linear", "ve-geo"})}
 
 PAPER = Paper(
     key="song2021sde",

@@ -37,6 +37,12 @@ def checked(grid: Tensor) -> Tensor:
     return grid
 
 
+def evenly(t: Tensor) -> bool:
+    """Whether times are evenly spaced, up to the rounding of float32, in which codes compute them."""
+    even = torch.linspace(t[0].item(), t[-1].item(), len(t), dtype=torch.float64)
+    return bool((t.cpu() - even).abs().max() <= 1e-6)
+
+
 def fractions(steps: int) -> Tensor:
     if not isinstance(steps, int) or steps < 1:
         raise BadGrid(f"steps: {steps!r}, expected an integer >= 1")

@@ -46,9 +46,11 @@ def integrate(field: Field, y: Tensor, start: float, end: float, *, rtol: float,
     """dopri5 from start to end with a time and a step size for every row; only unfinished rows are evaluated.
 
     y [B,d]. Step control (the book's II.4, in float64): factor .9 err^(-1/5) within [.2, 10], at most 1 right after a
-    rejection. Gradients flow through the states, not through the step sizes. Raises FloatingPointError if a step size
-    underflows or the field is not finite.
+    rejection. Gradients flow through the states, not through the step sizes. Raises ValueError if a tolerance is
+    negative or both are 0, FloatingPointError if a step size underflows or the field is not finite.
     """
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"rtol, atol: {rtol!r}, {atol!r}, expected numbers >= 0, not both 0")
     y, sign = y.clone(), math.copysign(1.0, end - start)
     t = torch.full((y.shape[0],), start, dtype=torch.float64, device=y.device)
     slope = field(y, t, torch.arange(y.shape[0], device=y.device))

@@ -271,6 +271,7 @@ class Sampler:
     condition: Literal["any", "label", "image"] = "any"  # what the aid of that name may be, where it is needed
     defined_on: frozenset[str] = frozenset({"gaussian"})  # kinds of process
     paths: frozenset[str] = frozenset()  # if any: names of the only processes on which it is defined
+    even: bool = False  # defined on evenly spaced times alone, see grids.evenly
     nfe: Callable[[Tensor], float] | None = None  # of the grid; None: metered only (adaptive)
     vjps: Callable[[Tensor], float] | None = None  # backward passes, of the grid
     order: float | None = None  # deterministic: observed, start-up included, least over the law's paths

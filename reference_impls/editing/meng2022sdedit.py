@@ -42,6 +42,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts, fitting
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
     Draws,
@@ -82,8 +83,7 @@ def plan(grid: Tensor, process: Process, *, eta: float, large: bool, repetitions
         raise ValueError(f"eta: {eta!r}, expected a number in [0, 1] (1 is the SDE, 0 the ODE)")
     if large and eta != 1:
         raise ValueError(f"large: True with eta {eta!r}, expected eta = 1; only the SDE has two published variances")
-    if not isinstance(repetitions, int) or repetitions < 1:
-        raise ValueError(f"repetitions: {repetitions!r}, expected a whole number from 1; one is the paper's algorithm")
+    counts(1, repetitions=repetitions)
     t, s = grids.checked(grid)[:-1], grid[1:]
     h = process.lam(s) - process.lam(t)
     shrink = torch.log1p(eta**2 * torch.expm1(-2 * h)) / 2  # log sqrt(1 - (v/sigma_s)^2)
@@ -104,24 +104,6 @@ def plan(grid: Tensor, process: Process, *, eta: float, large: bool, repetitions
     whole.begin[t.shape[0] :: t.shape[0]] = process.alpha(t[0])
     whole.fresh[t.shape[0] :: t.shape[0]] = process.sigma(t[0])
     return whole
-
-
-def fitting(guide: Guide, x: Tensor) -> Guide:
-    """The guide as x [B,*D] is, in shape, dtype and device; raises ValueError if a part of it does not fit x."""
-    image, known = guide
-    for name, part in (("image", image), ("known", known)):
-        if part is not None and not _broadcasts(part, x):
-            raise ValueError(
-                f"guide.{name}: shape {tuple(part.shape)}, expected one that broadcasts to that of x, {tuple(x.shape)}"
-            )
-    if known is not None and known.dtype != torch.bool:
-        raise ValueError(f"guide.known: {known.dtype}, expected torch.bool, True where it is kept; give mask > 0")
-    return Guide(image.to(x.device, x.dtype).expand_as(x), None if known is None else known.to(x.device))
-
-
-def _broadcasts(part: Tensor, x: Tensor) -> bool:
-    own = part.shape[::-1]
-    return len(own) <= x.ndim and all(a in (1, b) for a, b in zip(own, x.shape[::-1], strict=False))
 
 
 def edit_step(

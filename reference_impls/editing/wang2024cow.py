@@ -45,6 +45,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts, fitting
 from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Guide, Model, Paper, Run, Sampler, require
 
@@ -113,8 +114,7 @@ def route(steps: int, cycles: int, eta: float, eta_last: float) -> Tensor:
 
 def plan(grid: Tensor, process: Process, *, cycles: int, eta: float, eta_last: float, levels: str) -> Plan:
     """Coefficients of every step of the cycles and of the last way down. Raises ValueError, BadGrid."""
-    if not isinstance(cycles, int) or cycles < 0:
-        raise ValueError(f"cycles: {cycles!r}, expected a whole number, 0 or more (the paper has 10)")
+    counts(0, cycles=cycles)
     if not (0 <= eta <= 1 and 0 <= eta_last <= 1):
         raise ValueError(f"eta, eta_last: {eta!r}, {eta_last!r}, expected numbers in [0, 1]")
     tau = grids.checked(grid).flip(0)
@@ -269,28 +269,10 @@ def check_labels(model: Model, condition: Any, rows: int) -> None:
     require(model, "mean", rows).given(condition)
 
 
-def check_guide(guide: Any, like: Tensor) -> None:
-    """Raises ValueError unless the guide is an image for each row of `like` (or one for all) with a mask that fits."""
-    if not isinstance(guide, Guide) or not isinstance(guide.image, Tensor):
-        raise ValueError(f"guide: {type(guide).__name__}, expected Guide(image, known), see types.Guide")
-    shape, wanted = tuple(guide.image.shape), tuple(like.shape)
-    if shape[1:] != wanted[1:] or shape[:1] not in ((1,), wanted[:1]):
-        raise ValueError(f"guide: image {shape}, expected {wanted} like x, or one row for all")
-    if guide.known is None:
-        return
-    if not isinstance(guide.known, Tensor) or guide.known.dtype != torch.bool:
-        found = getattr(guide.known, "dtype", type(guide.known).__name__)
-        raise ValueError(f"guide: known is {found}, expected a tensor of torch.bool, True where the image is kept")
-    mask = tuple(guide.known.shape)
-    if len(mask) > len(wanted) or any(m not in (1, n) for m, n in zip(mask[::-1], wanted[::-1], strict=False)):
-        raise ValueError(f"guide: known {mask}, expected a shape that broadcasts to {wanted}")
-
-
 def canvas(guide: Guide, like: Tensor) -> Tensor:
-    """The known region on grey, [B,*D]; the image itself where nothing is known. Raises ValueError, see check_guide."""
-    check_guide(guide, like)
-    image = guide.image.to(like.device, like.dtype).expand_as(like)
-    return image if guide.known is None else torch.where(guide.known.to(like.device), image, GREY)
+    """The known region on grey, [B,*D]; the image itself where nothing is known. Raises ValueError."""
+    image, known = fitting(guide, like)
+    return image if known is None else torch.where(known, image, GREY)
 
 
 def start_at_canvas(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:

@@ -36,6 +36,7 @@ from torch import Tensor
 from reference_impls.core import grids
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process
 from reference_impls.core.types import Draws, Meter, Model, Pairs, Paper, Reduction, Run, Sampler, require
 
@@ -179,8 +180,7 @@ def sample_chosen(
     references than there are, a condition of other rows than x, an unknown distance or one that is not [B]. After it:
     if no noise has a finite score.
     """
-    if not isinstance(candidates, int) or candidates < 1:
-        raise ValueError(f"candidates: {candidates!r}, expected at least 1 noise to choose from")
+    counts(1, candidates=candidates)
     check_condition(condition, x.shape[0])
     measure = measure_of(distance)
     few = few_of(reference, references, x, condition, measure)

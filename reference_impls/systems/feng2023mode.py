@@ -36,6 +36,7 @@ from torch import Tensor
 
 from reference_impls.core import convert, grids
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
     Draws,
@@ -58,14 +59,9 @@ ON_EDGE = 2.0**-48  # of the largest edge: 16 units in its last place; grids and
 
 def uniform_edges(experts: int, process: Process) -> Tensor:
     """float64 [experts+1]: t_min .. t_max in blocks of equal length."""
-    _counted(experts)
+    counts(1, experts=experts)
     share = torch.linspace(0, 1, experts + 1, dtype=torch.float64)
     return process.t_min + share * (process.t_max - process.t_min)
-
-
-def _counted(experts: Any) -> None:
-    if isinstance(experts, bool) or not isinstance(experts, int) or experts < 1:
-        raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
 
 
 def block_of(t: Tensor, edges: Tensor) -> Tensor:
@@ -183,7 +179,7 @@ def block_times(u: Tensor, process: Process, *, block: int, experts: int) -> Ten
 
     For an expert trained alone. Where n divides 1,000 it is [k/n, (k+1)/n) of the law of `chain_times`.
     """
-    _counted(experts)
+    counts(1, experts=experts)
     if block not in range(experts):
         raise ValueError(f"block: {block!r}, expected 0 .. {experts - 1}, one of {experts} experts")
     first, last = block * TRAINED // experts, (block + 1) * TRAINED // experts

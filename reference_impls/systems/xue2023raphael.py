@@ -31,6 +31,7 @@ from torch import Tensor
 
 from reference_impls.core import grids
 from reference_impls.core.drive import drive
+from reference_impls.core.options import counts
 from reference_impls.core.process import Process
 from reference_impls.core.types import (
     Draws,
@@ -157,8 +158,7 @@ def level_centres(experts: int, process: Process) -> Tensor:
 
     Where lam is infinite at an end of the process, the groups end a thousandth of its interval before.
     """
-    if isinstance(experts, bool) or not isinstance(experts, int) or experts < 1:
-        raise ValueError(f"experts: {experts!r}, expected an integer >= 1")
+    counts(1, experts=experts)
     slack = 1e-3 * (process.t_max - process.t_min)
     first = process.t_max - slack * (process.alpha(process.t_max) <= 0)
     last = process.t_min + slack * (process.sigma(process.t_min) <= 0)
