@@ -730,7 +730,7 @@ def never(x, t):
         (VP, {"corrections": 1.5}, "snr, corrections: 0.16, 1.5, expected snr > 0 and an integer >= 1"),
         (VP, {"corrections": 1.5, "corrector": "langevin"}, "snr, corrections: 0.16, 1.5"),
         (VP, {"nearest": True}, "nearest: True without shipped"),
-        (VE, {"grey": True}, r"guide: None, expected \[B,3,..\] where grey is kept"),
+        (VE, {"grey": True}, r"guide: None, expected \[B,3,..\] to keep grey"),
         (SUBVP, {"predictor": "ancestral"}, "process for 'ancestral': 'sub-VP' is not known; expected one of VP, VE"),
         (SUBVP, {"predictor": "ancestral", "shipped": True}, "process for 'ancestral': 'sub-VP' is not known"),
         (CONDOT, {"predictor": "ancestral"}, "process: 'condot' is none of VE, VP and sub-VP; use .* no 'ancestral'"),
