@@ -272,7 +272,7 @@ class Verdict(NamedTuple):
 
 
 def claim_level(claims_of_paper: int) -> float:
-    """1 - 0.05 / claims: Bonferroni over the claims of one paper that are judged."""
+    """1 - 0.05 / claims: Bonferroni over the claims of one paper."""
     if claims_of_paper < 1:
         raise ValueError(f"claims_of_paper: {claims_of_paper!r}, expected an integer >= 1")
     return 1 - 0.05 / claims_of_paper

@@ -169,7 +169,7 @@ def _first(
 
 
 def _finding(claim: Claim, samples: Mapping[str, Record], scores: Mapping[Any, Record], dated: set[str]) -> Finding:
-    siblings = max(1, sum(each.missing is None for each in of_paper(claim.paper)))  # a row that is not run cannot err
+    siblings = len(of_paper(claim.paper))
     evidence = Evidence(claim_level(siblings), samples, scores)
     found, missing = None, claim.missing
     if missing is None:

@@ -80,7 +80,6 @@ def tabled(findings: Sequence[Finding], id: str = "claims-ledger") -> Table:
         )))  # fmt: skip
     caption = (
         "Reproduced: the whole interval lies on the claimed side of the margin; refuted here: the whole interval lies "
-        "on the other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper that are "
-        "in reach)."
+        "on the other; inconclusive: it covers the margin. Intervals at level 1 - 0.05/(claims of the paper)."
     )
     return Table(id, "Claims ledger", caption, ("Claim",), columns, tuple(rows))
