@@ -258,30 +258,39 @@ class Mapped:
 
 
 def reduces_as_declared(card: Sampler) -> None:
+    """On random grids away from the ends of the path, and on the card's own, which most walk to clean data."""
     for reduction in card.reduces:
         other = catalogue.samplers()[reduction.to]
         for path in {"any": (*PATHS, card.path), "own": (card.path,)}[reduction.on]:
             _agrees(card, other, reduction, usable(processes.named(path)))
+        process = processes.named(card.path)
+        for steps in (4, 25):
+            _agree_on(card, other, reduction, process, card.grid(steps, process))
 
 
 def _agrees(card: Sampler, other: Sampler, reduction: Reduction, process: Any) -> None:
     @given(random_grids(process, card))
     def holds(grid: Tensor) -> None:
-        plain_model = exact_model(process)
-        model, same = plain_model, plain_model
-        if "condition" in card.needs & other.needs:
-            model = same = heeding(plain_model)
-        elif reduction.given is not None:
-            model = heeding(plain_model)
-            same = model.given(torch.arange(5, device=device()) % 3) if reduction.given == "condition" else plain_model
-        ours = run(card, process, grid, model=model, **reduction.options).x
-        theirs = run(other, process, grid, model=same, **reduction.to_options).x
-        gap = (ours - theirs).abs().max().item() / (1 + theirs.abs().max().item())
-        assert gap <= reduction.tolerance, (
-            f"with {dict(reduction.options)} on {process.name} it differs from {reduction.to} by {gap:.2e}"
-        )
+        _agree_on(card, other, reduction, process, grid)
 
     holds()
+
+
+def _agree_on(card: Sampler, other: Sampler, reduction: Reduction, process: Any, grid: Tensor) -> None:
+    plain_model = exact_model(process)
+    model, same = plain_model, plain_model
+    if "condition" in card.needs & other.needs:
+        model = same = heeding(plain_model)
+    elif reduction.given is not None:
+        model = heeding(plain_model)
+        same = model.given(torch.arange(5, device=device()) % 3) if reduction.given == "condition" else plain_model
+    ours = run(card, process, grid, model=model, **reduction.options).x
+    theirs = run(other, process, grid, model=same, **reduction.to_options).x
+    gap = (ours - theirs).abs().max().item() / (1 + theirs.abs().max().item())
+    assert gap <= reduction.tolerance, (
+        f"with {dict(reduction.options)} on {process.name} it differs from {reduction.to} by {gap:.2e} "
+        f"in {grid.shape[0] - 1} steps from {grid[0].item():g} to {grid[-1].item():g}"
+    )
 
 
 def _rotation(card: Sampler) -> None:
@@ -400,6 +409,8 @@ LAWS = (
         "draws_under_another_tag": lambda: _reduces_to(True, step=_other_tag),
         "guides_a_millionth_too_much": lambda: _guided(1 + 1e-6, "condition"),
         "heeds_what_it_should_not": lambda: _guided(1e-6, "none"),
+        "pulls_a_millionth_too_much_to_clean_data": lambda: _reduces_to(
+            False, grid=grids.t_to_zero, rows=scaled("pull", lambda g, p, e: 1 + 1e-6 * (p.sigma(g[1:]) == 0))),
     }, lambda card: plain(card) and bool(card.reduces)),
     _law(is_equivariant_as_declared, {
         "adds_the_first_coordinate": lambda: sampler(step=_adds_the_first_coordinate),
