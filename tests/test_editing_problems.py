@@ -5,7 +5,7 @@ import torch
 
 from reference_impls import targets
 from reference_impls.core.draws import Philox
-from reference_impls.targets import editing
+from reference_impls.targets import corruptions, editing
 from reference_impls.targets.atoms import digits
 
 NAMES = [name for name in targets.makers() if hasattr(targets.named(name), "guide")]
@@ -96,6 +96,33 @@ def test_a_quarter_is_the_upper_left_one():
     truth = targets.named("digits-quarter").truth
     assert known.shape == (1, 1, 8, 8) and known.sum() == 16 and known[0, 0, :4, :4].all()
     assert torch.equal(image[..., :4, :4], truth[..., :4, :4]) and not image[..., 4:, :].any()
+
+
+def test_corruptions_are_what_they_are_called():
+    """Of a picture that is 0 but for one pixel, and of the held-out digits; `known` tells a method nothing."""
+    point = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    point[..., 3, 4] = 1
+    kernel = corruptions.blurred(point)[0, 0, 2:5, 3:6]
+    assert torch.equal(16 * kernel, torch.tensor([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=torch.float64))
+    assert torch.equal(corruptions.blurred(point * 0 - 0.5), point * 0 - 0.5)  # also at the edges
+    assert corruptions.faded(point).sum().item() == pytest.approx(1) and corruptions.faded(point).max() < 0.41
+    images = digits("held_out")[0]
+    salt = corruptions.salted(images)
+    changed = salt != images
+    assert set(salt[changed].tolist()) == {-1.0, 1.0}
+    u = Philox(editing.GUIDE_SEED, 900).uniform("salt", (900, 1, 8, 8))
+    assert torch.equal(salt == images, ~changed) and (changed <= ((u < 0.075) | (u > 0.925))).all()
+    low, high = (u < 0.075).double().mean(), (u > 0.925).double().mean()
+    assert abs(low - 0.075) < 0.005 and abs(high - 0.075) < 0.005  # four deviations of 57,600 draws
+    blocks = torch.nn.functional.avg_pool2d(images, 2)
+    assert torch.equal(torch.nn.functional.max_pool2d(corruptions.pixelated(images), 2), blocks)
+    assert torch.equal(targets.named("digits-masked-guides").guide.image, targets.named("digits-patched").guide.image)
+    for how in corruptions.CORRUPTIONS:
+        problem = targets.named(f"digits-{how}-guides")
+        assert problem.guide.known is None and not torch.equal(problem.guide.image, problem.truth)
+        few = corruptions.CORRUPTIONS[how](images[:7])  # keyed by place alone
+        assert torch.equal(few, problem.guide.image[:7])
+        assert problem.guide.image.abs().max() <= 1
 
 
 def test_guides_come_in_the_dtype_of_the_state():

@@ -147,8 +147,11 @@ def classes() -> Case:
 def edits() -> Case:
     problem = targets.named("digits-patched")
     known, guide = problem.guide.known, problem.guide.image
-    context = Context(target=problem.prior, guides=shards(guide), known=shards(known))
-    return Case({"guides", "known"}, shards(guide + 0.2 * normals(19, 900, 1, 8, 8)), context)
+    train, held_out = atoms.digits("train")[0], atoms.digits("held_out")[0]
+    context = Context(
+        target=problem.prior, guides=shards(guide), known=shards(known), reference=held_out, train=train
+    )
+    return Case({"guides", "known", "train"}, shards(guide + 0.2 * normals(19, 900, 1, 8, 8)), context)
 
 
 def halves() -> Case:
@@ -1188,6 +1191,23 @@ def test_distance_to_the_guide_of_known_displacements():
     assert kept["known_error"].estimate == kept["known_error_max"] == 0.0
     moved[3] = moved[3] + torch.tensor([0.2, 0.0, 0.0, 0.0])
     assert metrics.named("known_error").score(moved, context)["known_error_max"] == pytest.approx(0.2)
+
+
+def test_seam_energy_counts_the_jumps_across_the_border_alone():
+    """The quarter of a 4 x 4 picture has 4 neighbours across its border; other jumps, however large, do not count."""
+    known = torch.zeros(900, 1, 4, 4, dtype=torch.bool)
+    known[..., :2, :2] = True
+    pictures = 9 * normals(62, 900, 1, 1, 1).expand(900, 1, 4, 4).clone()
+    pictures[..., 3, 3] += 50
+    context = Context(known=shards(known), guides=shards(pictures))
+    seam = metrics.named("seam_energy")
+    assert seam.score(shards(pictures), context)["seam_energy"].estimate == pytest.approx(0, abs=1e-24)
+    pictures[..., :2, :2] += 0.5
+    pictures[..., 0, 2] -= 1.0
+    found = seam.score(shards(pictures), context)["seam_energy"].estimate
+    assert found == pytest.approx((3 * 0.5**2 + 1.5**2) / 4)
+    with pytest.raises(ValueError, match="expected a border"):
+        seam.score(shards(pictures), dataclasses.replace(context, known=shards(known | True)))
 
 
 # second moments

@@ -1,6 +1,8 @@
 """Exact targets: the laws over every named one, independent formulas, an independent ODE solver, and the digits."""
 
+import importlib
 import math
+import pkgutil
 
 import pytest
 import torch
@@ -31,6 +33,13 @@ CASES = [
 
 def float64(*shape: int, tag: str = "x") -> torch.Tensor:
     return Philox(5, shape[0]).normal(tag, torch.empty(shape, dtype=torch.float64))
+
+
+def test_no_two_modules_name_a_target_alike():
+    """The registry would keep the last of them."""
+    names = [f"{targets.__name__}.{file.name}" for file in pkgutil.iter_modules(targets.__path__)]
+    modules = [importlib.import_module(name) for name in names]
+    assert sum(len(module.NAMED) for module in modules) == len(targets.makers())
 
 
 @pytest.mark.parametrize(("law", "card"), CASES)
