@@ -244,6 +244,15 @@ def test_claims_show_verdict_interval_n_margin_paper_s_number_and_scaling(made):
     assert "1 inconclusive, 1 out of reach here, of 2 claims" in index
 
 
+def test_claims_of_several_papers_are_folded_by_paper_under_their_verdicts(made):
+    _, reports, index = made
+    folds = re.findall(r'<details class="ledger" id="([^"]+)">\s*<summary>(.*?)</summary>', index)
+    assert [id for id, _ in folds] == ["claims-ledger-lipman2022fm", "claims-ledger-song2020ddim"]
+    said = [re.sub(r"<[^>]+>", "", summary) for _, summary in folds]
+    assert said == ["lipman2022fm 1 out of reach here", "song2020ddim 1 inconclusive"]
+    assert 'class="ledger"' not in every_page(reports)["song2020ddim.html"]
+
+
 def test_what_is_not_there_is_said(made):
     _, _, index = made
     text = shown(index)
@@ -368,6 +377,13 @@ def test_the_card_of_a_paper_is_parsed_without_losing_a_word():
         words = " ".join([head, *(f"{label} {said}" for label, said in parts)]).split()
         assert words == text.split()
         assert {"Path", "Cost"} <= {label for label, _ in parts}, name
+        assert all(papers.flowing(said).split() == said.split() for _, said in parts), name
+
+
+def test_a_card_s_lines_flow_unless_their_break_was_meant():
+    """Of 20 characters: 'that' did not fit, 'A' would have; an indented line starts afresh, however full the last."""
+    text = "words of a sentence\nthat goes on.\nA step of its own is\n  x = y\nThe end."
+    assert papers.flowing(text, 20) == "words of a sentence that goes on.\nA step of its own is\n  x = y\nThe end."
 
 
 def test_the_readme_s_plot_is_that_of_the_committed_records():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.plots import figures, style
-from benchmarks.report import overview, papers, referee, results, solvers
+from benchmarks.report import ledger, overview, papers, referee, results, solvers
 from benchmarks.report.blocks import Section
 from benchmarks.report.panels import Panels
 from benchmarks.tables.table import interval
@@ -35,6 +35,7 @@ def environment() -> Environment:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     made.filters["slug"] = slug
+    made.globals["counted"] = ledger.counts
     made.globals["numbered"] = lambda finding: interval(finding.estimate, finding.low, finding.high)
     return made
 

@@ -87,7 +87,7 @@ class Panels:
         self, rows: pd.DataFrame, metrics: Sequence[str], x: str, id: str, *, ticks: Sequence[float] = (),
         guides: Sequence[int] = (), table: Table | None = None, always_log: bool = False,
     ) -> Plots | None:  # fmt: skip
-        """One panel for each metric that has numbers."""
+        """One panel for each metric that has numbers. always_log: of errors, however far they reach; not of shares."""
         floors, made = self.floors(rows), []
         for metric in metrics:
             measure = self.named[metric]
@@ -101,7 +101,8 @@ class Panels:
             plot = figures.Lines(
                 id=views.slug("plot", id, metric), title=f"{measure.title} against {x}, {id}", series=series,
                 x_title=X_TITLES[x], y_title=title,
-                log_y=always_log or self.log_scale(series, measure), ticks=ticks, band=self.band(floors, metric),
+                log_y=always_log and measure.better == "lower" or self.log_scale(series, measure), ticks=ticks,
+                band=self.band(floors, metric),
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
                 guides=guides if "exact_flow" in measure.needs else (), apart=bool(ticks),
             )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from benchmarks.report import declared
@@ -16,6 +17,7 @@ from benchmarks.tables import kinds, views
 if TYPE_CHECKING:
     from reference_impls.core.types import Paper
 
+WIDTH = 120 - 12  # of a card's text in a file: the line less the column of labels
 LABELS = ("Path", "Loss", "Step", "Cost", "Exact when", "Differs")
 
 
@@ -35,6 +37,22 @@ def card_of(text: str) -> tuple[str, list[tuple[str, str]]]:
     return "\n".join(head).strip(), [(label, inspect.cleandoc("\n".join(lines)).rstrip()) for label, lines in parts]
 
 
+def flowing(text: str, width: int = WIDTH) -> str:
+    """A card's text with the breaks taken out that the width of the source alone had made.
+
+    A break stays before an indented line, and where the next word would still have fitted: that one was meant.
+    """
+    lines = text.split("\n")
+    made = lines[:1]
+    for before, line in pairwise(lines):
+        fits = len(before) + 1 + len(line.partition(" ")[0]) <= width
+        if fits or line[:1].isspace() or not before:
+            made.append(line)
+        else:
+            made[-1] += f" {line}"
+    return "\n".join(made)
+
+
 def page(paper: Paper, panels: Panels) -> list[Section]:
     """The sections of a paper's page."""
     from reference_impls import catalogue
@@ -43,7 +61,7 @@ def page(paper: Paper, panels: Panels) -> list[Section]:
     head, parts = card_of(text)
     idea = " ".join(head.partition("\n\n")[0].split()).removeprefix(f"{paper.key} - ")
     card: list[object] = [Prose(idea[:1].upper() + idea[1:])]
-    card += [Verbatim(label, re.sub(r"(?<=\S) {3,}", "   ", said)) for label, said in parts]
+    card += [Verbatim(label, re.sub(r"(?<=\S) {3,}", "   ", flowing(said))) for label, said in parts]
     return [
         Section("card", "Card", "The paper in the suite's notation, as it stands at the head of its file.", card),
         Section(
