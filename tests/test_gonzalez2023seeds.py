@@ -1,6 +1,7 @@
 """gonzalez2023seeds: the invariants of its card, the anchors of the design, and numbers of the official code."""
 
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -549,3 +550,25 @@ def test_refuses_a_start_without_signal_before_it_evaluates():
 
     with pytest.raises(grids.BadGrid, match="alpha = 0"):
         run(torch.tensor([1.0, 0.5], dtype=torch.float64), path, model=Predictor("mean", never))
+
+
+@pytest.mark.parametrize("deviation", [0.5, 5e-3, 1e-6])
+def test_edm_steps_do_not_cancel_where_the_noise_is_far_above_the_data(deviation):
+    """One step 80 -> 60 of order 1, D constant, no noise: x_s = (q_s/q_t) x + W_s (G_t/G_s - 1) F, in 50 digits.
+
+    G_t/G_s - 1 is 4e-13 of 1 at the least deviation. Order 3 has finite shares down to it."""
+    path = process.named("ve-edm").between(1e-3, 80.0)
+    model = Predictor("mean", lambda x, t: torch.full_like(x, 0.75))
+    x = torch.tensor([[100.0], [-30.0]], dtype=torch.float64)
+    options = dict(process=path, draws=Silence(), prediction="edm", sigma_data=deviation)
+    grid = torch.tensor([80.0, 60.0], dtype=torch.float64)
+    found = seeds.sample(model, x, grid, order=1, **options).x[:, 0].tolist()
+    with localcontext(prec=50):
+        sd = Decimal(deviation)
+        q_t, q_s = (rho**2 + sd**2 for rho in (Decimal(80), Decimal(60)))
+        for end, start in zip(found, (100, -30), strict=True):
+            prediction = (Decimal("0.75") - sd**2 / q_t * start) * q_t.sqrt() / (80 * sd)
+            ratio = Decimal(80) / 60 * (q_s / q_t).sqrt()
+            exact = q_s / q_t * start + 120 * q_s.sqrt() / sd * (ratio - 1) * prediction
+            assert end == pytest.approx(float(exact), rel=1e-13)
+    assert seeds.sample(model, x, grids.power(7.0)(10, path), order=3, **options).x.isfinite().all()

@@ -629,3 +629,33 @@ def test_bad_options_are_refused():
             call()
     with pytest.raises(grids.BadGrid, match="ve-edm at 80"):
         ddpm.log_prob(model, x0, process=process.named("ve-edm"), draws=Philox(0, 4))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_bound_of_a_short_chain_is_the_sum_of_its_terms(large):
+    """A chain of 100 knots is told by `knots`: the mean of its terms over all knots, as in `bound_loss`, and L_T."""
+    path = process.named("discrete-linear-100")
+    x0 = Philox(2, 40).normal("x", torch.empty(40, 1, dtype=torch.float64))
+    model = targets.exact(targets.named("g3"), path)
+    whole = -ddpm.log_prob(model, x0, process=path, draws=Philox(4, 40), knots=100, large=large)
+    terms = sum(
+        ddpm.bound_loss(
+            model, x0, torch.full((40,), i / 100, dtype=torch.float64), Philox(4, 40).at(100 - i).normal("step", x0),
+            process=path, knots=100, large=large,
+        )
+        for i in range(1, 101)
+    )  # fmt: skip
+    assert (whole - terms / 100 - ddpm.prior_nats(x0, path)).abs().max() < 1e-10
+    other = -ddpm.log_prob(model, x0, process=path, draws=Philox(4, 40), steps=100, large=large)
+    assert (whole - other).abs().max() > 1e-3  # knots of another chain
+
+
+def test_terms_are_asked_of_an_interval_of_times():
+    path, x0 = process.named("discrete-linear"), torch.zeros(2, 1, dtype=torch.float64)
+    model = targets.exact(targets.named("g3"), path)
+    for low, high in ((math.nan, 1.0), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1)):
+        with pytest.raises(ValueError, match="0 <= low < high <= 1"):
+            ddpm.log_prob(model, x0, process=path, draws=Philox(0, 2), low=low, high=high)
+    for knots in (-1, 0, True, 10.0):
+        with pytest.raises(ValueError, match="knots"):
+            ddpm.bound_loss(model, x0, torch.full((2,), 0.5), x0, process=path, knots=knots)

@@ -506,3 +506,14 @@ def test_a_start_without_signal_is_refused_before_the_first_call():
 
     with pytest.raises(grids.BadGrid, match="alpha = 0"):
         run(Predictor("mean", never), normals(1, 2), grids.uniform_t(5, CONDOT), CONDOT)
+
+
+@pytest.mark.parametrize("form", [sada.sample, sada.sample_flow])
+@pytest.mark.parametrize(("even", "last"), [(29, 48), (33, 50), (37, 50), (40, 50)])
+def test_even_skips_are_as_many_as_were_asked_for(form, even, last):
+    """Neither does a run of more than `most` of them end one, nor is one spent on the last step, which has no next."""
+    path = process.named("condot" if form is sada.sample_flow else "vp-linear").between(0.02, 0.98)
+    model, x = targets.exact(targets.named("g3"), path), torch.ones(3, 1, dtype=torch.float64)
+    grid = grids.uniform_t(50, path)
+    found = form(model, x, grid, process=path, draws=Philox(0, 3), even=even, first=3, last=last)
+    assert found.nfe == 50 - even

@@ -476,3 +476,15 @@ def test_a_deviation_that_is_none_is_refused_before_anything_is_evaluated(sigma_
         edm.loss(Predictor("mean", never), one, one[0], one, process=VE, sigma_data=sigma_data)
     for name in ("vp", "ve", "iddpm"):  # those columns have no deviation
         edm.precondition(never, process=VE, sigma_data=sigma_data, name=name)
+
+
+@pytest.mark.parametrize(("steps", "index"), [(21, 842), (29, 884), (37, 908)])
+def test_iddpm_levels_round_as_in_generate(steps, index):
+    """991 levels lie in [.002, 80]: at a tie the code's stride times the step lies on the other side of the half."""
+    u = edm.iddpm_levels()
+    kept = u[(u >= 0.002) & (u <= 80)]
+    code = (990 / (steps - 1) * torch.arange(steps, dtype=torch.float64)).round().long()
+    grid = edm.iddpm_to_zero(steps, process.named("ve-edm"))
+    assert len(kept) == 991 and torch.equal(grid[:-1], process.named("ve-edm").time_of_logsnr(-kept[code].log()))
+    plain = (torch.linspace(0, 1, steps, dtype=torch.float64) * 990).round().long()
+    assert not torch.equal(code, plain)

@@ -502,6 +502,7 @@ BAD = [
     ("2m", {"predicts": "v"}, "predicts: 'v', expected 'mean'"),
     ("2m", {"threshold": 1.5}, "threshold: 1.5"),
     ("2m", {"threshold": 0.9, "bound": 0.0}, "bound 0.0"),
+    ("2m", {"threshold": 0.9, "bound": math.inf}, "bound inf"),
     ("2s", {"r1": 1.0}, "r1, r2: 1.0"),
     ("3s", {"r1": 0.8}, "expected 0 < r1 < r2 < 1"),
     ("3s", {"eta": 0.5}, "expected eta = 0 at order 3"),
@@ -520,3 +521,10 @@ def test_inner_points_need_signal():
     path, grid = process.named("condot"), torch.tensor([1.0, 0.5, 0.1], dtype=torch.float64)
     with pytest.raises(grids.BadGrid, match="alpha = 0 on condot"):
         dpmpp.sample_singlestep(Predictor("mean", never), torch.ones(1, 1), grid, process=path, draws=Silence())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_threshold_works_in_half_precision(dtype):
+    mean = torch.tensor([[0.5, -4.0, 2.0]], dtype=dtype)
+    found = dpmpp.thresholded(Predictor("mean", lambda x, t: mean), 0.5, 1.0)(mean, 0.5)
+    assert found.dtype == dtype and torch.equal(found, torch.tensor([[0.25, -1.0, 1.0]], dtype=dtype))

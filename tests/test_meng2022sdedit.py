@@ -316,3 +316,16 @@ def test_one_image_may_serve_all_rows():
         for g in (image, image.expand(4, 3), image[0])
     ]
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])
+
+
+def test_a_repetition_from_pure_noise_is_a_repetition():
+    """On condot alpha(1) = 0: the second pass restarts from fresh noise, as a run of its own under its draws does."""
+    path, target = processes.named("condot"), targets.named("mixture-2d")
+    model, grid = targets.exact(target, path), torch.linspace(1, 0, 17, dtype=torch.float64)
+    x, steps = Philox(1, 5).normal("start", torch.empty(5, 2, dtype=torch.float64)), 16
+    guide = Guide(torch.zeros_like(x))
+    draws = Philox(3, 5)
+    twice = paper.sample(model, x, grid, process=path, draws=draws, guide=guide, eta=0.0, repetitions=2).x
+    fresh = draws.at(steps).normal("start", x)
+    again = paper.sample(model, fresh, grid, process=path, draws=draws, guide=guide, eta=0.0).x
+    assert (twice - again).abs().max() < 1e-12

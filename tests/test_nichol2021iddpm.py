@@ -620,3 +620,35 @@ def test_hybrid_loss_reaches_the_floor_of_the_simple_one():
     )
     rise = (CHAIN.alpha(0.3) / CHAIN.sigma(0.3) * 0.1) ** 2
     assert (there - here).item() == pytest.approx(rise, rel=0.25)
+
+
+def test_bound_of_a_short_chain_is_the_sum_of_its_terms():
+    path = iddpm.chain("cosine", 100)
+    x0 = Philox(2, 40).normal("x", torch.empty(40, 1, dtype=torch.float64))
+    plain = targets.exact(targets.named("g3"), path)
+
+    class Half:
+        kind = "mean"
+
+        def __call__(self, x, t):
+            return plain(x, t)
+
+        def with_share(self, x, t):
+            return plain(x, t), torch.full_like(x, 0.5)
+
+    bits = sum(
+        iddpm.bound_loss(
+            Half(), x0, torch.full((40,), i / 100, dtype=torch.float64), Philox(4, 40).at(100 - i).normal("step", x0),
+            process=path, knots=100,
+        )
+        for i in range(1, 101)
+    )  # fmt: skip
+    whole = -iddpm.log_prob(Half(), x0, process=path, draws=Philox(4, 40), knots=100)
+    signal, noise = path.alpha(1.0) ** 2, path.sigma(1.0) ** 2
+    prior = (signal * x0[:, 0].square() + noise - 1 - math.log(noise)) / 2
+    assert (whole - bits / 100 * math.log(2) - prior).abs().max() < 1e-10
+
+
+def test_importance_is_uniform_where_no_loss_is_left():
+    law = iddpm.Importance(knots=5)
+    assert torch.equal(law.chances(torch.zeros(5, 10, dtype=torch.float64)), torch.full((5,), 0.2, dtype=torch.float64))

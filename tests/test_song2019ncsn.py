@@ -242,9 +242,10 @@ def test_starts_uniform_on_the_unit_interval():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rate": 0.0}, "rate, inner: 0.0, 100, expected rate > 0"),
-        ({"inner": 0}, "rate, inner: 0.1, 0, expected rate > 0 and at least one"),
-        ({"inner": 2.5}, "rate, inner: 0.1, 2.5, expected rate > 0 and at least one whole update"),
+        ({"rate": 0.0}, "rate: 0.0, expected a number > 0"),
+        ({"rate": math.inf}, "rate: inf, expected a number > 0"),
+        ({"inner": 0}, "inner: 0, expected an integer >= 1"),
+        ({"inner": 2.5}, "inner: 2.5, expected an integer >= 1"),
         ({"denoise": True, "as_returned": True}, "denoise, as_returned: both True"),
     ],
 )

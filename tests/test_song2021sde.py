@@ -727,7 +727,8 @@ def never(x, t):
         (VP, {"flow": True, "shipped": True}, "flow: True with 'euler_maruyama', which has none or raises"),
         (VP, {"snr": 0.0}, "snr, corrections: 0.0, 1"),
         (VP, {"corrections": 0}, "snr, corrections: 0.16, 0"),
-        (VP, {"corrections": 1.5}, "snr, corrections: 0.16, 1.5, expected snr > 0 and an integer >= 1"),
+        (VP, {"corrections": 1.5}, "snr, corrections: 0.16, 1.5, expected a number > 0 and an integer"),
+        (VP, {"snr": math.inf}, "snr, corrections: inf, 1"),
         (VP, {"corrections": 1.5, "corrector": "langevin"}, "snr, corrections: 0.16, 1.5"),
         (VP, {"nearest": True}, "nearest: True without shipped"),
         (VE, {"grey": True}, r"guide: None, expected \[B,3,..\] to keep grey"),
@@ -804,3 +805,15 @@ def test_the_published_options_are_the_cards_defaults():
     )
     for function in (sde.probability_flow, sde.encode, sde.log_prob):
         assert function.__kwdefaults__["rtol"] == function.__kwdefaults__["atol"] == 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2,), (5, 2)])
+def test_a_guide_fits_the_state_in_shape_and_dtype(shape):
+    path, image = process.named("vp-linear"), torch.ones(shape, dtype=torch.float64)
+    model, x = targets.exact(targets.named("mixture-2d"), path), torch.zeros(5, 2)
+    guide = Guide(image, torch.tensor([True, False]))
+    grid = torch.linspace(1, 1e-3, 5, dtype=torch.float64)
+    end = sde.sample(model, x, grid, process=path, draws=Philox(0, 5), guide=guide).x
+    assert end.dtype == torch.float32 and (end[:, 0] - 1).abs().max() < 0.2
+    with pytest.raises(ValueError, match=r"guide\.known"):
+        sde.sample(model, x, grid, process=path, draws=Philox(0, 5), guide=Guide(image, torch.ones(5, 2)))

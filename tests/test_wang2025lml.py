@@ -345,3 +345,10 @@ def test_noise_prediction_needs_noise_and_signal_at_both_ends():
             lml.sample_dpm(
                 Predictor("mean", never), normals(1, 2), grid, process=path, draws=Silence(), prediction="eps"
             )
+
+
+@pytest.mark.parametrize(("dtype", "lamb"), [(torch.float32, 1e19), (torch.float32, 1e38), (torch.float64, 1e160)])
+def test_a_large_lamb_turns_nothing_however_large(dtype, lamb):
+    """Invariant 2; the square of what is normalised overflowed and its length came out as 0."""
+    n, before = normals(2, 30, dtype=dtype), normals(2, 30, seed=8, dtype=dtype)
+    torch.testing.assert_close(turn(n, before, lamb, arithmetic="stable"), n)

@@ -247,3 +247,14 @@ def test_the_loss_is_the_squared_error_of_the_noise_on_the_steps_of_the_chain():
     eps = (x - chain.alpha(t)[:, None, None] * 0.3 * x) / chain.sigma(t)[:, None, None]
     expected = (eps - noise).square().mean((1, 2))
     torch.testing.assert_close(raphael.loss(model, x0, t, noise, process=chain), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_gate_of_levels_moves_its_centres_to_the_time_s_device():
+    path = process.named("vp-linear")
+    gate = raphael.nearest_level(raphael.level_centres(4, path), path)
+    assert gate(torch.full((3,), 0.5, dtype=torch.float64, device="meta")).shape == (3, 4)
+
+
+def test_a_picture_without_words_is_refused():
+    with pytest.raises(ValueError, match="at least one word"):
+        raphael.by_word(torch.zeros(2, 1, 2, 2), torch.zeros(2, 0, 2, 2), torch.zeros(2, 0, 3), [lambda h: h] * 3)

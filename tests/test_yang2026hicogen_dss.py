@@ -449,3 +449,14 @@ def test_bad_input_is_refused_before_the_first_evaluation(options, said):
 
 def test_grid_begins_one_interval_below_the_top():
     torch.testing.assert_close(MARGINAL.grid(4, RF.between(0.0, 1.0)), torch.tensor([0.8, 0.6, 0.4, 0.2, 0.0], **F64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("group", [2, 10, 12, 16])
+def test_equal_rewards_have_no_advantage_whatever_their_mean_rounds_to(dtype, group):
+    """Of 200 values: the mean of a group of .1 in float32 is not .1, and the quotient of two roundings was 1e29."""
+    for reward in torch.linspace(0.01, 1.99, 200, dtype=torch.float64):
+        assert not paper.advantages(reward.to(dtype).expand(2 * group), group).any()
+    one = torch.full((group,), 0.1, dtype=dtype)
+    one[0] = 0.2
+    assert paper.advantages(one, group).std() == pytest.approx(1, rel=1e-5)

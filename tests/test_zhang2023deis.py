@@ -457,3 +457,10 @@ def test_bad_options_are_named(plan, options):
     (name, value), = options.items()  # fmt: skip
     with pytest.raises(ValueError, match=f"{name}: {value!r}, expected"):
         plan(torch.tensor([0.9, 0.1], dtype=torch.float64), VP, **options)
+
+
+def test_ipndm_walks_even_times():
+    """get_sampler_ipndm asks for ts_phase "t" of order 1: .750, .5005, .251 in four steps of vp-linear to .001."""
+    card = next(card for card in deis.PAPER.samplers if card.id == "zhang2023deis.ipndm")
+    grid = card.grid(4, process.named("vp-linear").between(1e-3, 1.0))
+    assert grid.tolist() == pytest.approx([1, 0.75025, 0.5005, 0.25075, 0.001])

@@ -381,7 +381,9 @@ def test_bad_options_are_named(options, message):
 
 
 @pytest.mark.parametrize(
-    "options", [{"threshold": 1.5}, {"threshold": 0.9, "bound": 0.0}, {"threshold": 0.9, "prediction": "noise"}]
+    "options",
+    [{"threshold": 1.5}, {"threshold": 0.9, "bound": 0.0}, {"threshold": 0.9, "bound": math.inf},
+     {"threshold": 0.9, "prediction": "noise"}],
 )
 def test_bad_thresholds_are_refused_before_the_first_evaluation(options):
     def never(y, t):
@@ -389,3 +391,10 @@ def test_bad_thresholds_are_refused_before_the_first_evaluation(options):
 
     with pytest.raises(ValueError, match=f"threshold: {options['threshold']}"):
         run(UNEVEN, model=Predictor("mean", never), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_threshold_works_in_half_precision(dtype):
+    mean = torch.tensor([[0.5, -4.0, 2.0]], dtype=dtype)
+    found = unipc.thresholded(Predictor("mean", lambda x, t: mean), 0.5, 1.0)(mean, 0.5)
+    assert found.dtype == dtype and torch.equal(found, torch.tensor([[0.25, -1.0, 1.0]], dtype=dtype))

@@ -125,9 +125,11 @@ def edm_seeds_frame(process: Process, sigma_data: float) -> Frame:
     def q(t: Tensor) -> Tensor:
         return process.rho(t) ** 2 + sigma_data**2
 
+    def level(t: Tensor) -> Tensor:  # log of G less that of its bound 1/sd, with which differences would cancel
+        return -torch.log1p((sigma_data / process.rho(t)) ** 2) / 2
+
     def time(level: Tensor) -> Tensor:
-        squared = sigma_data**2 * (2 * level).exp()  # rho^2/q, so that rho^2 = sd^2 squared/(1 - squared)
-        return process.time_of_logsnr(-(squared / (1 - squared)).log() / 2 - math.log(sigma_data))
+        return process.time_of_logsnr(torch.expm1(-2 * level).log() / 2 - math.log(sigma_data))
 
     def keep(a: Tensor, b: Tensor) -> Tensor:
         return process.alpha(b) / process.alpha(a) * q(b) / q(a)
@@ -137,7 +139,7 @@ def edm_seeds_frame(process: Process, sigma_data: float) -> Frame:
         return process.alpha(b) * ((rho_a - rho_b) * (rho_a + rho_b) * q(b) / q(a)).sqrt()
 
     return Frame(
-        lambda t: (process.rho(t) / q(t).sqrt() / sigma_data).log(), time, keep,
+        level, time, keep,
         lambda t: 2 * process.sigma(t) * q(t).sqrt() / sigma_data, spread, *_edm_prediction(process, sigma_data),
     )  # fmt: skip
 

@@ -256,7 +256,7 @@ def net_as_mean(
 ) -> Predictor:
     """A raw network that predicts eps, x0 or the mean of x_{t - 1/knots}, as a mean.
 
-    net: (x [B,*D], embedding [B] = t - 1/knots: the code's index in thousands) -> [B,*D], cast to x's dtype here.
+    net: (x [B,*D], embedding [B] = t - 1/knots: the code's index over knots) -> [B,*D], cast to x's dtype here.
     """
     one_of("predicted", predicted, PREDICTED)
 
@@ -356,7 +356,7 @@ def bound_loss(
     knots: those of the chain, which the process does not tell: with others the term ends at no knot.
     """
     one_of("decoder", decoder, DECODERS)
-    counts(2, levels=levels)
+    counts(2, levels=levels, knots=knots)
     rung = rungs(t, _below(t, knots), t + 1 / knots, process, large=large)
     return knots * term(x0, model(process.noised(x0, t, noise), t), rung, decoder=decoder, levels=levels)
 
@@ -380,18 +380,23 @@ def bound_step(
 
 def log_prob(
     model: Model, x0: Tensor, *, process: Process, draws: Draws, large: bool = False, decoder: str = "phi",
-    levels: int = 256, steps: int = TRAINED, clip: float = math.inf, low: float = 0.0, high: float = 1.0,
+    levels: int = 256, steps: int | None = None, knots: int = TRAINED, clip: float = math.inf, low: float = 0.0,
+    high: float = 1.0,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B]: -d L_vlb with one noise per term (calc_bpd_loop). x0 [B,*D].
 
-    steps: that many evenly kept knots, the strided chain's bound. clip: as in `sample`, 1 in the code. low, high: only
-    terms with low < t <= high, and L_T where high is 1. Raises ValueError, BadGrid.
+    knots: of the chain, which the process does not tell. steps: evenly kept knots, the strided chain's bound; all by
+    default. clip: as in `sample`, 1 in the code. low, high: only terms with low < t <= high, and L_T where high is 1.
+    Raises ValueError, BadGrid.
     """
     one_of("decoder", decoder, DECODERS)
-    counts(2, levels=levels)
+    counts(2, levels=levels, knots=knots)
+    steps = knots if steps is None else steps
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
-    grid = even_subsequence(steps, process)
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"low, high: {low!r}, {high!r}, expected 0 <= low < high <= 1")
+    grid = even_subsequence(steps, process, knots=knots)
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process, large=large)
     step = partial(bound_step, decoder=decoder, levels=levels, clip=_positive(clip), low=low, high=high)
     total = prior_nats(x0, process) if high >= 1 else x0.new_zeros(x0.shape[0])

@@ -15,7 +15,8 @@ Step        D = u + guidance (c - u), u and c the means without and with the con
             2m         as ddim with D + (D - D_before) h / (2 h_before); memory: D_before.
             Third branch (IF): D = u + guidance ((1 - m) c + m c_positive - u), given a Mixed condition.
 Cost        NFE = 2 steps, both branches in one call where the condition is labels; 1 a step at guidance 0 or 1, where a
-            branch has no weight and is not evaluated. Orders 1 (ddim), 2 (2m), weak order 1 (ancestral).
+            branch has no weight and is not evaluated; one more a step with a third branch (Mixed). Orders 1 (ddim), 2
+            (2m), weak order 1 (ancestral).
 Exact when  guidance 1 is the conditional sampler, 0 the unconditional one, both bitwise; a model that does not heed
             its condition gives the same for every guidance: DDIM, DPM-Solver++(2M), DDPM. Point masses: any step.
             Gaussians c ~ N(m, s), u ~ N(0, S) from noise of variance T^2, T -> inf: variance s^(1+w) / S^w. That is

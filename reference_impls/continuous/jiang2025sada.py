@@ -22,8 +22,9 @@ Step        x_s by DPM-Solver++(2M) from the data prediction m, order 1 in the l
             Tokens: a block runs on one random token of every window and on all tokens whose channel mean of C's
             integrand is >= 0; the others take the block's output of before; a full pass every `most` steps.
 Cost        NFE <= steps, known afterwards; in steps [lag_first, last) one call in lag_every. Order: none declared.
-Exact when  first >= last: the base solver bit for bit. Lagrange: m a polynomial in i of degree < lag_terms. "reuse" on
-            a point mass. Flow on a point mass, on condot: straight lines. Tokens: all kept, or a cache of this call.
+Exact when  first >= last, and lag_terms = 0 or last <= lag_first: the base solver bit for bit. Lagrange: m a polynomial
+            in i of degree < lag_terms. "reuse" on a point mass. Flow on a point mass, on condot: straight lines.
+            Tokens: all kept, or a cache of this call.
 Differs     Paper and code extrapolate differently: both sets of weights sum to 1, the paper's have local error O(dt^3),
             the code's O(dt^2), and the code's a f advances 1/1000 where the sampler advances 1/steps (20 times too
             short for 50). In a whole run of 50 steps the code's err less all the same (claims ledger). Its f is (-beta
@@ -129,6 +130,7 @@ def schedule(
     begin, end, lag = max(3, first * steps // of), min(steps, last * steps // of), lag_first * steps // of
     three = -(-3 // lag_every) * lag_every  # the first multiple from which there are three f
     lag = max(three, lag // lag_every * lag_every) if lag_terms else steps
+    end = min(end, steps - 1) if even else end  # none of these is spent on the last step, which has no next
     window = max(0, end - begin)
     if not 0 <= even <= window:
         raise ValueError(f"even: {even!r}, expected 0 (the test) to {window} skips in steps {begin} to {end - 1}")
@@ -208,7 +210,7 @@ def rows_mean(momentum: Tensor, batch_global: bool) -> Tensor:
 def decided(c: Tensor, may_skip: float, streak: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Whether each row skips the next call, and its skips in a row. c [B], streak int64 [B]."""
     wanted = c <= 0 if may_skip == TESTED else torch.full_like(c, may_skip != NEVER, dtype=torch.bool)
-    skip = wanted & (streak < most)
+    skip = wanted if may_skip == FORCED else wanted & (streak < most)
     return skip, torch.where(skip, streak + 1, 0)
 
 

@@ -22,10 +22,10 @@ Differs     The official grids are 0/0 at one step: here that is [t_max, 0], so 
             levels, except by the iDDPM column's c_noise, which is an index. That column's range ends at 81 in the code,
             whose first level is u_8 = 80.20, and at t_max = 80 here: u_9 = 71.29, from which it starts. Where gamma = 0
             the code's general sampler still adds the rounding of its level times a draw (1e-6 on VP): here nothing. The
-            code's iDDPM levels come from float32 sines (3e-5 of a sample), ours from float64. It has no loss for that
-            column: weight and law are those of L_simple on its levels, (eps - F)^2 = ((D - x0)/rho)^2. Its nets return
-            twice the channels and drop half, which belongs to the net; it computes preconditioning in float32, we in
-            x's dtype.
+            code's iDDPM levels come from float32 sines (7e-4 of a sample in two steps, 2e-5 from three), ours from
+            float64. It has no loss for that column: weight and law are those of L_simple on its levels,
+            (eps - F)^2 = ((D - x0)/rho)^2. Its nets return twice the channels and drop half, which belongs to the net;
+            it computes preconditioning in float32, we in x's dtype.
 """
 
 from __future__ import annotations
@@ -207,7 +207,8 @@ def iddpm_to_zero(steps: int, process: Process) -> Tensor:
     kept = u[(u >= low) & (u <= high)]
     if steps > kept.shape[0]:
         raise grids.BadGrid(f"steps: {steps!r}, expected at most {kept.shape[0]}, the iDDPM levels between the ends")
-    return _to_zero(kept[(shares * (kept.shape[0] - 1)).round().long()], process)
+    stride = (kept.shape[0] - 1) / max(1, steps - 1)  # multiplied as in the code: ties of the rounding depend on it
+    return _to_zero(kept[(stride * torch.arange(steps, dtype=torch.float64)).round().long()], process)
 
 
 def start_at_first_level(draws: Draws, like: Tensor, grid: Tensor, process: Process, aids: Mapping[str, Any]) -> Tensor:

@@ -21,7 +21,7 @@ Step        E(m) = (sigma_s/sigma_p) x + q m, q = alpha_s (1 - rho_s/rho_p): DDI
             sqrt(c)/2, c = sigma_s/sigma_p if that is below 1/2, else less 1/2; "plain" x = E(m0); "full" as any other.
 Cost        NFE = steps; one more for final = "full" beyond one step, and for denoise_to_zero. Order 1 for "plain" and
             "full" wherever zeta behaves (see Differs), none for "code". Deterministic.
-Exact when  point mass and a grid even in log rho, with final = "plain" (there b = 1, so d1 = d2 = 0). Scaling the data
+Exact when  point mass, VE and a grid even in log rho, with final = "plain" (b = 1, so d1 = d2 = 0). Scaling the data
             on the scaled grid scales the result for "plain"; "code" is not consistent. Moving the data does not move
             the result: raw predictions are projected.
 Differs     The paper claims second order: neither form has it, and the code's last step has no order at all, as it

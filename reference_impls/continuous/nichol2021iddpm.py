@@ -21,13 +21,13 @@ Exact when  share 0 is DDPM's fixedsmall, share 1 its fixedlarge; the share of l
 Differs     .001 multiplies bits per dimension (mean over dimensions), a nats reading differs by log 2; without
             rescale_learned_sigmas the code adds one term in bits, unscaled by T/1000: option scaled. The code's KL, not
             RESCALED_KL, is one term without T. Its decoder has a tanh for Phi (2e-4): decoder "tanh". At t = 1/T, where
-            b~ is 0, the lower end is b~ of the knot above [code]. The code does not bound r: share may leave [0,1].
-            It clips D to [-1,1] in sampling (card official), and in calc_bpd_loop: option clip of the bound.
-            LEARNED keeps its log v on any respaced chain; here the net is told the chain, elsewhere the share stays.
-            Respacing rounds accumulated sums, half to even; "ddimN" needs an integer stride; both keep index 0, and
-            one step is index 0, a jump from N(0, I) at nearly clean data (kept). The code's net sees the index i - 1,
-            times 1000/T: label(). Nets here resolve inputs of order 1 and see it in thousands. resample.py raises
-            with numpy 1.24 and later (np.int); its draw is an inverse CDF of one uniform here.
+            b~ is 0, the lower end is b~ of the knot above [code]. The code does not bound r: share may leave [0,1]. It
+            clips D to [-1,1] in sampling (card official), and in calc_bpd_loop: option clip of the bound. LEARNED keeps
+            its log v on any respaced chain; here the net is told the chain, elsewhere the share stays. Respacing rounds
+            accumulated sums, half to even; "ddimN" needs an integer stride; both keep index 0, and one step is index 0,
+            a jump from N(0, I) at nearly clean data (kept; its code then raises). The code's net sees the index i - 1,
+            times 1000/T: label(). Nets here resolve inputs of order 1 and see it in thousands. resample.py raises with
+            numpy 1.24 and later (np.int); its draw is an inverse CDF of one uniform here.
 """
 
 from __future__ import annotations
@@ -320,6 +320,7 @@ def _bits_term(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The mean at x_t [B,*D] and the term of the bound at the knot t in bits per dimension [B]."""
     _readable(decoder, levels)
+    counts(2, knots=knots)
     mean, share = model.with_share(process.noised(x0, t, noise), t)
     rung = rungs(t, ((t * knots).round() - 1) / knots, t + 1 / knots, process)
     seen = mean.detach() if detached else mean
@@ -364,17 +365,20 @@ def bound_step(
 
 
 def log_prob(
-    model: ShareModel, x0: Tensor, *, process: Process, draws: Draws, steps: int = TRAINED, decoder: str = "phi",
-    levels: int = 256, clip: float = math.inf,
+    model: ShareModel, x0: Tensor, *, process: Process, draws: Draws, steps: int | None = None, knots: int = TRAINED,
+    decoder: str = "phi", levels: int = 256, clip: float = math.inf,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B], of the chain respaced to `steps` knots; one noise per term. x0 [B,*D].
 
-    clip: bound of |D|; infinite as in the paper, 1 in the code (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
+    knots: of the chain, which the process does not tell; steps: all of them by default. clip: bound of |D|; infinite as
+    in the paper, 1 in the code (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
     """
     _readable(decoder, levels)
+    counts(2, knots=knots)
+    steps = knots if steps is None else steps
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its lower end from the second")
-    grid = even_subsequence(steps, process)
+    grid = even_subsequence(steps, process, knots=knots)
     rows = rungs(grid[:-1], grid[1:], torch.cat([grid[:1], grid[:-2]]), process)
     signal, noise = ((curve(1.0) / process.prior_std) ** 2 for curve in (process.alpha, process.sigma))
     prior = (signal * x0.flatten(1).square().mean(1) + noise - 1 - math.log(noise)) / 2
@@ -415,11 +419,13 @@ class Importance:
         return found
 
     def chances(self, memory: Tensor) -> Tensor:
-        """p(knot), float64 [knots] with sum 1: uniform until every knot has all its losses."""
+        """p(knot), float64 [knots] with sum 1: uniform until every knot has all its losses, and if all are 0."""
         even = torch.full((self.knots,), 1 / self.knots, dtype=torch.float64)
         if memory.isnan().any():
             return even
         root = memory.square().mean(1).sqrt()
+        if not root.any():  # no loss is left anywhere
+            return even
         return (1 - self.uniform) * root / root.sum() + self.uniform * even
 
     def weighted(self, u: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:

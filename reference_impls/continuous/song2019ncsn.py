@@ -25,6 +25,7 @@ Differs     Algorithm 1 has x + (a/2) s + sqrt(a) z, a = 2e-5 sigma_i^2/sigma_L^
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -61,8 +62,9 @@ class Plan(NamedTuple):
 
 def plan(grid: Tensor, process: Process, *, rate: float = PAPER_RATE, inner: int = 100) -> Plan:
     """Coefficients of every level, the grid's times after its first. Raises ValueError and BadGrid."""
-    if not rate > 0 or not isinstance(inner, int) or inner < 1:
-        raise ValueError(f"rate, inner: {rate!r}, {inner!r}, expected rate > 0 and at least one whole update a level")
+    counts(1, inner=inner)
+    if not 0 < rate < math.inf:
+        raise ValueError(f"rate: {rate!r}, expected a number > 0")
     s = grids.checked(grid)[1:]
     alpha, sigma = process.alpha(s), process.sigma(s)
     if not (sigma > 0).all():

@@ -55,7 +55,7 @@ from torch import Tensor
 
 from reference_impls.core import convert, diffusion, grids, types
 from reference_impls.core.drive import drive
-from reference_impls.core.options import one_of
+from reference_impls.core.options import fitting, one_of
 from reference_impls.core.process import Process, discrete
 from reference_impls.core.types import Draws, Model, Paper, Predictor, Reduction, Run, Sampler, Time, expand
 
@@ -248,12 +248,12 @@ def sample(
     code's chain, on even times; nearest: its index rounded. grey: the guide's `known` is a mask over the
     channels of COLOURS, such as GREY, not over the pixels. Raises ValueError and BadGrid (see `plan`).
     """
-    if not snr > 0 or not isinstance(corrections, int) or corrections < 1:
-        raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected snr > 0 and an integer >= 1")
+    if not 0 < snr < math.inf or not isinstance(corrections, int) or corrections < 1:
+        raise ValueError(f"snr, corrections: {snr!r}, {corrections!r}, expected a number > 0 and an integer >= 1")
     chain = dict(flow=flow, denoise=denoise, shipped=shipped, nearest=nearest, inpaints=guide is not None)
     rows = plan(grid, process, predictor=predictor, corrector=corrector, **chain)
     moves, predicts = 0 if corrector == "none" else corrections, predictor != "none"
-    bound = dict(predicts=predicts, corrector=corrector, corrections=moves, snr=snr, known=known_of(guide, grey))
+    bound = dict(predicts=predicts, corrector=corrector, corrections=moves, snr=snr, known=known_of(guide, grey, x))
     tags = ("step",) * bool(rows.noise.any()) + ("corrector",) * bool(moves)
     return drive(rows, partial(predictor_corrector_step, **bound), model, x, draws=draws, tags=tags)
 
@@ -276,14 +276,14 @@ def turned(x: Tensor, basis: Tensor | None, *, back: bool) -> Tensor:
     return x if basis is None else torch.tensordot(x, basis.to(x), ([1], [int(back)])).movedim(-1, 1)
 
 
-def known_of(guide: types.Guide | None, grey: bool) -> Known | None:
-    """What the guide keeps, None if that is nothing; raises ValueError if grey without a guide in three colours."""
-    if grey and (guide is None or (guide.known is not None and guide.image.shape[1] != 3)):
+def known_of(guide: types.Guide | None, grey: bool, x: Tensor) -> Known | None:
+    """What the guide keeps of x, None if that is nothing; ValueError if it does not fit, or is grey without colours."""
+    if grey and (guide is None or (guide.known is not None and x.shape[1] != 3)):
         raise ValueError(f"guide: {guide and f'image {tuple(guide.image.shape)}'}, expected [B,3,..] to keep grey")
     if guide is None or guide.known is None:
         return None
-    basis = COLOURS if grey else None
-    return Known(turned(guide.image, basis, back=False), guide.known, basis)
+    (image, mask), basis = fitting(guide, x), COLOURS if grey else None
+    return Known(turned(image, basis, back=False), mask, basis)
 
 
 def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str, draws: Draws) -> Tensor:
@@ -292,7 +292,7 @@ def replaced(x: Tensor, known: Known | None, scale: float, blur: float, tag: str
         return x
     image = torch.mul(known.image, scale)
     image = image.add_(draws.normal(tag, x), alpha=blur) if blur > 0 else image
-    whole = torch.where(known.mask.to(x.device), image, turned(x, known.basis, back=False))
+    whole = torch.where(known.mask, image, turned(x, known.basis, back=False))
     return turned(whole, known.basis, back=True)
 
 
@@ -303,7 +303,7 @@ def start_with_known(
     """The prior, but alpha y + sigma z at grid[0] where y is known; clean: y itself, the code's start of inpainting."""
     x, t = types.prior_of_process(draws, like, grid, process, aids), grid[0].item()
     scale, blur = (1.0, 0.0) if clean else (process.alpha(t), process.sigma(t))
-    return replaced(x, known_of(aids["guide"], grey), scale, blur, "start known", draws)
+    return replaced(x, known_of(aids["guide"], grey, x), scale, blur, "start known", draws)
 
 
 def guided(

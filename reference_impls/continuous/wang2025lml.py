@@ -21,15 +21,15 @@ Exact when  kappa = 0, or one dimension, or n_before parallel to n: LM(n) = n fo
             For kappa > 0 and a small lamb nothing converges to the flow as steps grow: the turn does not fade.
 Differs     Every published script has kappa = 0, where the method is its base up to rounding: what then acts is that
             1 - |n|^2/(lamb + |n|^2) cancels, to a relative error of about eps |n|^2/lamb. arithmetic = "code" is d as
-            written; "stable" is lamb n + kappa (<n,w> n - |n|^2 w) + kappa^2 (|w|^2 n - <n,w> w), w = n_before - n,
-            the same d (up to its length) without cancellation. The README's lamb are 5e-5 to 1e-2, the argparse
-            defaults 1 to 5. The code sets n_before = None in its constructor alone, so that with kappa > 0 the
-            first step of an image remembers the last one of the image before: here every run starts afresh. Its third
-            order lacks the factor 2 of D2 and is of order 2: kept. Its dpm form ends at index 0, not at clean data; the
-            flow form ignores the switch that turns LM off, and sums over the first two dimensions of a sample, all
-            that its packed tokens have: here over all. 0/0 (n = 0) is n here. Its eta > 0, its SDE solvers (which it
-            does not turn) and its stochastic flow are left out. "turned" is this suite's ablation: LM replaced by a
-            turn of n through a given angle in a random direction.
+            written; "stable" is lamb n + kappa (<n,w> n - |n|^2 w) + kappa^2 (|w|^2 n - <n,w> w), w = n_before - n, the
+            same d (up to its length) without cancellation. The README's lamb are 5e-5 to 1e-2, the argparse defaults 1
+            to 5. The code sets n_before = None in its constructor alone, so that with kappa > 0 the first step of an
+            image remembers the last one of the image before: here every run starts afresh. Its third order lacks the
+            factor 2 of D2 and is of order 2: kept. Its dpm form ends at index 0, not at clean data; the flow form
+            ignores the switch that turns LM off, and sums over the first two dimensions of a sample, all that its
+            packed tokens have: here over all. 0/0 (n = 0) is n here. Its eta > 0, its SDE solvers (which it does not
+            turn), its stochastic flow and the clipping of x0 to [-1, 1], its DDIM's default, are left out. "turned" is
+            this suite's ablation: LM replaced by a turn of n through a given angle in a random direction.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ def turned(n: Tensor, before: Tensor | None, lamb: float, kappa: float, arithmet
     if arithmetic == "stable":
         w = torch.zeros_like(n) if before is None else before - n
         nn, nw, ww = inner(n, n), inner(n, w), inner(w, w)
-        return at_length_of(n, (lamb + kappa * nw + kappa**2 * ww) * n - (kappa * nn + kappa**2 * nw) * w)
+        size = lamb + kappa * (nn + ww)  # d over a positive number, so that its square overflows for no lamb
+        of_n, of_w = (lamb + kappa * nw + kappa**2 * ww) / size, (kappa * nn + kappa**2 * nw) / size
+        return at_length_of(n, of_n * n - of_w * w)
     u = n if before is None else kappa * before + (1 - kappa) * n
     return at_length_of(n, n - u * inner(n, u) / (lamb + inner(u, u)))
 
@@ -188,8 +190,8 @@ def lml_step(
 
 
 def _step(lamb: float, kappa: float, arithmetic: str) -> partial:
-    if not lamb > 0 or not 0 <= kappa <= 1:
-        raise ValueError(f"lamb, kappa: {lamb!r}, {kappa!r}, expected lamb > 0 and kappa in [0, 1]")
+    if not 0 < lamb < math.inf or not 0 <= kappa <= 1:
+        raise ValueError(f"lamb, kappa: {lamb!r}, {kappa!r}, expected a number lamb > 0 and kappa in [0, 1]")
     if arithmetic not in ARITHMETIC:
         raise ValueError(f"arithmetic: {arithmetic!r}, expected one of {', '.join(ARITHMETIC)}")
     return partial(lml_step, lamb=lamb, kappa=kappa, arithmetic=arithmetic)
@@ -228,6 +230,8 @@ def sample_turned(
 ) -> Run:
     """DPM-Solver++ with every direction turned through `angle` radians at random: 0.11 is float32 rounding at lamb 1e-3
     for |n|^2 = 3072 (this suite's ablation). x [B,*D] with at least two entries a sample."""
+    if not math.isfinite(angle):
+        raise ValueError(f"angle: {angle!r}, expected a number of radians")
     step = partial(lml_step, lamb=1.0, kappa=0.0, angle=angle if x.shape[1:].numel() > 1 else 0.0)
     return drive(dpm_plan(grid, process, order=order), step, model, x, draws=draws)
 

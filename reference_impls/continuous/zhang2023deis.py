@@ -30,6 +30,7 @@ Differs     The integrals of the code are left sums over 10,000 points, in float
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
@@ -304,7 +305,7 @@ def time_grid(phase: str = "t", exponent: float = 2.0) -> Grid:
 
     Defaults: ts_phase t and ts_order 2 of the README. "log" has no exponent. Raises ValueError on another phase.
     """
-    if phase not in ("t", "log", "rho") or not exponent > 0:
+    if phase not in ("t", "log", "rho") or not 0 < exponent < math.inf:
         raise ValueError(f"phase, exponent: {phase!r}, {exponent!r}, expected 't', 'log' or 'rho' and a number above 0")
 
     def even_power_of_t(steps: int, process: Process) -> Tensor:
@@ -326,8 +327,8 @@ def _evaluations(stages: int) -> Callable[[Tensor], float]:
 
 def _adams(name: str, symmetric: tuple[str, ...], sampler: Callable[..., Run], **fields) -> Sampler:
     return Sampler(
-        id=f"zhang2023deis.{name}", sample=sampler, grid=time_grid(), consumes="mean", path="vp-linear",
-        nfe=evaluations, order=2.0, exact_on=frozenset({"delta"}), symmetric=frozenset(symmetric), **fields,
+        id=f"zhang2023deis.{name}", sample=sampler, consumes="mean", path="vp-linear", nfe=evaluations, order=2.0,
+        exact_on=frozenset({"delta"}), symmetric=frozenset(symmetric), **{"grid": time_grid()} | fields,
     )  # fmt: skip
 
 
@@ -363,7 +364,7 @@ PAPER = Paper(
         ),
         _adams("rhoab2", BOTH, partial(sample, variable="rho", degree=2), variant=True),
         _adams("rhoab1", BOTH, partial(sample, variable="rho", degree=1), variant=True),
-        _adams("ipndm", BOTH, sample_ipndm, reduces=(Reduction({"order": 1}, DDIM),)),
+        _adams("ipndm", BOTH, sample_ipndm, grid=grids.uniform_t, reduces=(Reduction({"order": 1}, DDIM),)),
         _rk("kutta3", 3.0, reduces=(Reduction({"tableau": "euler"}, DDIM),)),
         _rk("heun2", 2.0, variant=True),
         *(_rk(tableau, 3.0, variant=True) for tableau in ("ral3", "heun3", "vdh3", "ssp3")),

@@ -216,8 +216,9 @@ def thresholded(model: Model, quantile: float, bound: float) -> Model:
         mean = model(x, t)
         if not mean.numel():
             return mean  # of an empty batch there is no quantile
-        most = torch.quantile(mean.abs().flatten(1), quantile, dim=1).clamp(min=bound)
-        most = most.reshape(-1, *[1] * (x.ndim - 1))
+        size = mean.abs().flatten(1)
+        wide = size if size.dtype == torch.float64 else size.float()  # there is no quantile of half precision
+        most = torch.quantile(wide, quantile, dim=1).clamp(min=bound).to(mean).reshape(-1, *[1] * (x.ndim - 1))
         return mean.clamp(-most, most) / most
 
     return Predictor(getattr(model, "kind", None), predict)
@@ -237,7 +238,7 @@ def sample(
         grid, process, order=order, variant=variant, prediction=prediction, corrector=corrector,
         lower_order_final=lower_order_final, correct_last=correct_last,
     )  # fmt: skip
-    if threshold and (prediction != "data" or not (0 < threshold <= 1 and bound > 0)):
+    if threshold and (prediction != "data" or not (0 < threshold <= 1 and 0 < bound < math.inf)):
         raise ValueError(f"threshold: {threshold!r}, bound {bound!r}, expected (0, 1] of data predictions, a bound > 0")
     if denoise_to_zero and process.sigma(grid[-1].item()) <= 0:
         raise grids.BadGrid("denoise_to_zero: True on a grid that ends at clean data; drop one of both")

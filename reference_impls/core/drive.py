@@ -55,8 +55,9 @@ def prepared(
 ) -> Callable[[Model, Tensor, Draws], Run]:
     """What is left of a sampler once its schedule mathematics is done: (model, x, draws) -> Run, for any x like this.
 
-    To be compiled or captured into a CUDA graph, and run many times. For samplers that end in one call of `drive`;
-    raises TypeError for one that has a loop of its own.
+    To be compiled or captured into a CUDA graph, and run many times. For samplers that are one call of `drive` and
+    nothing else: work before it (the inversion of a guide, a choice, noise of a known region) is left out or stays that
+    of this x, and so is an end step after it. Raises TypeError for a sampler that has a loop of its own.
     """
     token = PREPARING.set(True)
     try:

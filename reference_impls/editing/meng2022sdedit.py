@@ -66,8 +66,8 @@ class Plan(NamedTuple):
     keep: Tensor  # x_s = keep x_t + pull D + noise z
     pull: Tensor
     noise: Tensor
-    begin: Tensor  # where a repetition begins: x_t = begin g + fresh e, g the last end over alpha there; else 0
-    fresh: Tensor
+    begin: Tensor  # where a repetition begins: x_t = begin g + fresh e, g the last end over alpha there
+    fresh: Tensor  # 0 elsewhere
     end: Tensor  # alpha at the end of the grid
     known_guide: Tensor  # after the step the known region is known_guide g + known_fresh e
     known_fresh: Tensor
@@ -111,7 +111,7 @@ def edit_step(
 ) -> tuple[Tensor, Tensor | None]:
     """One interval; memory is the e that the known region of this repetition is noised with."""
     image, known = guide
-    if row.begin > 0:
+    if row.fresh > 0:
         last = x / row.end
         memory = draws.normal("start", x)
         last = last if known is None else torch.where(known, image, last)

@@ -204,8 +204,10 @@ def advantages(rewards: Tensor, group: int = 16) -> Tensor:
     if bad := int((~rewards.isfinite()).sum()):
         raise ValueError(f"rewards: {bad} of {len(rewards)} are not finite, expected numbers; mend the reward")
     sets = rewards.reshape(-1, group)
+    equal = sets.amax(1, keepdim=True) == sets.amin(1, keepdim=True)  # their mean may be off by a rounding
     centred = sets - sets.mean(1, keepdim=True)
-    return (centred / sets.std(1, keepdim=True).clamp_min(torch.finfo(rewards.dtype).tiny)).reshape(-1)
+    spread = sets.std(1, keepdim=True).clamp_min(torch.finfo(rewards.dtype).tiny)
+    return torch.where(equal, 0.0, centred / spread).reshape(-1)
 
 
 def check_clip(clip: float) -> None:

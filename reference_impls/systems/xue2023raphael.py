@@ -100,9 +100,11 @@ def by_word(h: Tensor, masks: Tensor, logits: Tensor, experts: Sequence[Expert],
     """(1/n_y) sum_i e_(route(y_i))(h * M_i): h [B,C,*S], masks [B,n_y,*S], logits [B,n_y,n] of the words."""
     _count(logits, experts)
     words = masks.shape[1]
-    if masks.shape[0] != h.shape[0] or masks.shape[2:] != h.shape[2:] or logits.shape[:2] != masks.shape[:2]:
+    fits = masks.shape[0] == h.shape[0] and masks.shape[2:] == h.shape[2:] and logits.shape[:2] == masks.shape[:2]
+    if not fits or words < 1:
         raise ValueError(
-            f"masks: {tuple(masks.shape)} for h {tuple(h.shape)} and logits {tuple(logits.shape)}, expected [B,n_y,*S]"
+            f"masks: {tuple(masks.shape)} for h {tuple(h.shape)} and logits {tuple(logits.shape)}, expected [B,n_y,*S] "
+            "with at least one word"
         )
     regions = (h[:, None] * masks[:, :, None]).flatten(0, 1)
     return _each(regions, chosen(logits, noise).flatten(), experts).unflatten(0, (-1, words)).mean(1)
@@ -150,7 +152,7 @@ def nearest_level(centres: Tensor, process: Process) -> Callable[[Tensor], Tenso
     Beyond the outer centres lam is held, so that it may be infinite.
     """
     low, high = centres.min().item(), centres.max().item()
-    return lambda t: -((process.lam(t)[:, None].clamp(low, high) - centres) ** 2)
+    return lambda t: -((process.lam(t)[:, None].clamp(low, high) - centres.to(t.device)) ** 2)
 
 
 def level_centres(experts: int, process: Process) -> Tensor:
