@@ -637,7 +637,7 @@ def test_bound_of_a_short_chain_is_the_sum_of_its_terms(large):
     path = process.named("discrete-linear-100")
     x0 = Philox(2, 40).normal("x", torch.empty(40, 1, dtype=torch.float64))
     model = targets.exact(targets.named("g3"), path)
-    whole = -ddpm.log_prob(model, x0, process=path, draws=Philox(4, 40), knots=100, large=large)
+    whole = -ddpm.log_prob(model, x0, process=path, draws=Philox(4, 40), steps=100, knots=100, large=large)
     terms = sum(
         ddpm.bound_loss(
             model, x0, torch.full((40,), i / 100, dtype=torch.float64), Philox(4, 40).at(100 - i).normal("step", x0),

@@ -643,7 +643,7 @@ def test_bound_of_a_short_chain_is_the_sum_of_its_terms():
         )
         for i in range(1, 101)
     )  # fmt: skip
-    whole = -iddpm.log_prob(Half(), x0, process=path, draws=Philox(4, 40), knots=100)
+    whole = -iddpm.log_prob(Half(), x0, process=path, draws=Philox(4, 40), steps=100, knots=100)
     signal, noise = path.alpha(1.0) ** 2, path.sigma(1.0) ** 2
     prior = (signal * x0[:, 0].square() + noise - 1 - math.log(noise)) / 2
     assert (whole - bits / 100 * math.log(2) - prior).abs().max() < 1e-10

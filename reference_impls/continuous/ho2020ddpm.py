@@ -380,18 +380,17 @@ def bound_step(
 
 def log_prob(
     model: Model, x0: Tensor, *, process: Process, draws: Draws, large: bool = False, decoder: str = "phi",
-    levels: int = 256, steps: int | None = None, knots: int = TRAINED, clip: float = math.inf, low: float = 0.0,
+    levels: int = 256, steps: int = TRAINED, knots: int = TRAINED, clip: float = math.inf, low: float = 0.0,
     high: float = 1.0,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B]: -d L_vlb with one noise per term (calc_bpd_loop). x0 [B,*D].
 
-    knots: of the chain, which the process does not tell. steps: evenly kept knots, the strided chain's bound; all by
-    default. clip: as in `sample`, 1 in the code. low, high: only terms with low < t <= high, and L_T where high is 1.
+    knots: of the chain, which the process does not tell. steps: how many are kept, evenly: the strided chain's bound.
+    clip: as in `sample`, 1 in the code. low, high: only terms with low < t <= high, and L_T where high is 1.
     Raises ValueError, BadGrid.
     """
     one_of("decoder", decoder, DECODERS)
     counts(2, levels=levels, knots=knots)
-    steps = knots if steps is None else steps
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its variance from the second")
     if not 0 <= low < high <= 1:

@@ -365,17 +365,16 @@ def bound_step(
 
 
 def log_prob(
-    model: ShareModel, x0: Tensor, *, process: Process, draws: Draws, steps: int | None = None, knots: int = TRAINED,
+    model: ShareModel, x0: Tensor, *, process: Process, draws: Draws, steps: int = TRAINED, knots: int = TRAINED,
     decoder: str = "phi", levels: int = 256, clip: float = math.inf,
 ) -> Tensor:  # fmt: skip
     """Lower bound of log p(x0) in nats, [B], of the chain respaced to `steps` knots; one noise per term. x0 [B,*D].
 
-    knots: of the chain, which the process does not tell; steps: all of them by default. clip: bound of |D|; infinite as
-    in the paper, 1 in the code (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
+    knots: of the chain, which the process does not tell. clip: bound of |D|; infinite as in the paper, 1 in the code
+    (calc_bpd_loop). Raises ValueError, BadGrid, WrongKind.
     """
     _readable(decoder, levels)
     counts(2, knots=knots)
-    steps = knots if steps is None else steps
     if steps < 2:
         raise ValueError(f"steps: {steps!r}, expected at least 2: the first step takes its lower end from the second")
     grid = even_subsequence(steps, process, knots=knots)
