@@ -16,7 +16,7 @@ from benchmarks.laws.specimens import around, rows, sampler
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, Sampler, expand
 
-SINGLE = 2.0**-23  # relative distance of float32 times, in which libraries keep their schedules
+SINGLE = 4 * 2.0**-23  # four roundings of a time in float32, relative: libraries keep and invert their schedules in it
 
 
 def asks_at_the_time_of_its_state(card: Sampler) -> None:
