@@ -377,7 +377,7 @@ def _forgets_the_last_grid(card: Sampler, process: Any, grid: Tensor, other: Ten
     kept = "it keeps what it planned by the number of steps"
     assert torch.equal(first, again), f"the same call gave another result after one on another grid: {kept}"
     moved = (first - second).abs().max().item() / (1 + first.abs().max().item())
-    assert moved > 1e-9, f"two grids of as many steps gave the same end: {kept}"
+    assert moved > 1e-9, f"two grids of as many steps gave the same end: {kept}, or does not heed the grid's times"
 
 
 def accepts_its_sample_shapes(card: Sampler) -> None:

@@ -16,7 +16,7 @@ from benchmarks.laws.specimens import around, rows, sampler
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Predictor, Sampler, expand
 
-SINGLE = 4 * 2.0**-23  # four roundings of a time in float32, relative: libraries keep and invert their schedules in it
+SINGLE = 4 * 2.0**-23  # four roundings in float32, relative: other libraries keep and invert their schedules in it
 
 
 def asks_at_the_time_of_its_state(card: Sampler) -> None:
@@ -24,7 +24,8 @@ def asks_at_the_time_of_its_state(card: Sampler) -> None:
 
     There the mean is m wherever it is asked, so that the end says nothing of the times: a sampler that asks at the end
     of its step passes for an exact one of first order. Of which row a question is, the sampler need not say (guidance
-    asks in twice as many rows, caching in fewer): the nearest counts. The time is believed to the digits of float32.
+    asks in twice as many rows, caching in fewer): the nearest counts. State and time are believed
+    to the digits of float32.
 
     Asked of deterministic samplers that are exact on delta: there a state at t' that is not on the solution is a
     defect. Others ask elsewhere by design (noise added anew, corrected or thresholded states, restarts, steps that are
@@ -53,7 +54,7 @@ def asks_at_the_time_of_its_state(card: Sampler) -> None:
             ]).amax(0)  # fmt: skip
             gap, row = (y[:, None] - exact).abs().amax(2).min(1)
             moved = (solution(times * (1 + SINGLE)) - exact).abs().amax(2)
-            bound = 1e-9 * reach + moved.gather(1, row[:, None])[:, 0]
+            bound = SINGLE * reach + moved.gather(1, row[:, None])[:, 0]
             found = zip((gap - bound).tolist(), times.tolist(), gap.tolist(), bound.tolist(), strict=True)
             worst = max(worst, *found, key=lambda each: math.inf if math.isnan(each[0]) else each[0])
             return torch.full_like(y, point)
@@ -86,7 +87,7 @@ def _errs_in_between(grid: Tensor, process: Any, eta: float) -> Any:
     if len(right.pull) < 2:
         return right
     wrong, last = right.pull.clone(), right.keep[-1]
-    wrong[-2:] += torch.stack([1e-6 / last, torch.full_like(last, -1e-6)])
+    wrong[-2:] += torch.stack([1e-4 / last, torch.full_like(last, -1e-4)])
     return right._replace(pull=wrong)
 
 
