@@ -20,7 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -82,6 +82,11 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
     if ":" not in reference:
         found = _known().get(reference)
         if found is None:
+            from benchmarks import peers
+
+            lacking = peers.missing().get(reference.partition(".")[0])
+            if lacking:
+                raise UsageError(f"object: {reference!r}: {lacking}")
             near = get_close_matches(reference, _known(), n=3, cutoff=0.4)
             hint = f"; near it are {', '.join(near)}" if near else ""
             raise UsageError(
@@ -93,9 +98,11 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
     try:
         made = getattr(module, name)
     except AttributeError:
-        public = [each for each in vars(module) if not each.startswith("_")]
+        named = {each: made for each, made in vars(module).items() if not each.startswith("_")}
+        public = [each for each, made in named.items() if not inspect.ismodule(made)]
         near = get_close_matches(name, public, n=3, cutoff=0.4) or public[:8]
-        raise UsageError(f"object: {name!r} is not in {place}, expected for example {', '.join(near)}") from None
+        hint = f"expected for example {', '.join(near)}" if near else "which names no object that could be meant"
+        raise UsageError(f"object: {name!r} is not in {place}, {hint}") from None
     return _cards(made, reference, traits)
 
 
@@ -125,6 +132,11 @@ def _known() -> dict[str, Any]:
 def _module(place: str) -> Any:
     """A module by its dotted name, seen from the working folder, or by the path of its file."""
     path = Path(place)
+    with redirect_stdout(sys.stderr):
+        return _imported(path, place)
+
+
+def _imported(path: Path, place: str) -> Any:
     try:
         if path.suffix == ".py":
             if not path.is_file():
@@ -190,9 +202,7 @@ def card_of(
     name = id or getattr(function, "__name__", repr(function))
     if path not in processes.NAMED:
         raise UsageError(f"path: {path!r} is not known; expected one of {', '.join(sorted(processes.NAMED))}")
-    _above_zero(
-        order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step
-    )
+    _above_zero(order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step)
     _takes_what_it_is_given(function, name)
     traits.setdefault("stochastic", traits.get("weak_order") is not None)
 
@@ -204,14 +214,32 @@ def card_of(
 
     each = evaluations_per_step
     card = Sampler(
-        id=name, sample=sample, grid=grids.uniform_lam, consumes="mean", path=path,
+        id=name, sample=sample, grid=even_in_lam, consumes="mean", path=path,
         nfe=None if each is None else lambda grid: each * (grid.shape[0] - 1), **traits,
     )  # fmt: skip
     return _of_known_classes(card)
 
 
+def even_in_lam(steps: int, process: Any) -> Tensor:
+    """Times even in lam over the part of the path where alpha and sigma are above 0: all of it on most paths."""
+    from benchmarks.laws import conduct
+
+    return grids.uniform_lam(steps, conduct.usable(process))
+
+
+def claims_nothing(card: Any) -> bool:
+    """Whether no law asks what a sampler computes, for its card declares nothing of it."""
+    if not isinstance(card, Sampler):
+        return False
+    claimed = card.order, card.weak_order, card.exact_on, card.symmetric, card.reduces, card.transitions, card.base
+    return not any(claimed)
+
+
 def _takes_what_it_is_given(function: Callable[..., Any], name: str) -> None:
     """Raises UsageError if the function cannot be called as a sampler is, before a law calls it."""
+    if inspect.isclass(function):
+        says = "expected a function or an instance that is called like one; give the instance a name in its module"
+        raise UsageError(f"object: {name} is a class, {says}")
     try:
         signature = inspect.signature(function)
     except ValueError:  # of a builtin: the first law that calls it will tell
@@ -236,6 +264,19 @@ def asked(card: Any, only: str = "*") -> list[Law]:
     return [law for law in chosen if not (law.own and _is_a_peer(card))]
 
 
+# What brings a law whose name begins like this to a bare function.
+BRINGS = {
+    "order": "--order", "weak_order": "--weak-order", "exact_on": "--exact-on delta", "asks_at": "--exact-on delta",
+    "nfe": "--evaluations", "every_interval": "--evaluations",
+}  # fmt: skip
+
+
+def brings(only: str) -> list[str]:
+    """The flags of a bare function that bring the laws of this pattern."""
+    names = fnmatch.filter(laws(), only)
+    return sorted({flag for start, flag in BRINGS.items() if any(name.startswith(start) for name in names)})
+
+
 def _is_a_peer(card: Any) -> bool:
     from benchmarks import peers
 
@@ -252,7 +293,7 @@ def verdict(law: Law, card: Any, reference: str = "") -> Verdict:
     reference: what `trilemma check` is given, flags included, to get this card again; by default its id.
     """
     begun, why, example, outcome = time.monotonic(), "", "", "holds"
-    with _all_digits(), _profile("ci"):
+    with _all_digits(), _profile("ci"), redirect_stdout(sys.stderr):  # whatever it prints is none of our lines
         try:
             law.check(card)
         except AssertionError as error:
@@ -363,7 +404,8 @@ def _variance_error(card: Sampler, variance: float, steps: int) -> str:
 
 def _or_reason(measure: Callable[[], float | None]) -> float | None | str:
     try:
-        return measure()
+        with redirect_stdout(sys.stderr):
+            return measure()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's sampler may raise anything; one that is not affine an AssertionError
