@@ -470,6 +470,9 @@ def check(
         list[str] | None, typer.Option(help="Of a bare function: delta, standard, isotropic or gaussian; repeatable.")
     ] = None,
     evaluations: Annotated[float | None, typer.Option(help="Of a bare function: NFE per step.")] = None,
+    same_as: Annotated[
+        str | None, typer.Option(help="Of a bare function: id of a method here whose ends, with its defaults, are its own.")
+    ] = None,
     observe: Annotated[bool, typer.Option("--observe", help="Measure its orders and its exactness as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -480,7 +483,8 @@ def check(
     from benchmarks import referee
 
     claims = {"path": path, "order": order, "weak_order": weak_order, "stochastic": stochastic,
-              "exact_on": frozenset(exact_on or ()), "evaluations_per_step": evaluations}  # fmt: skip
+              "exact_on": frozenset(exact_on or ()), "evaluations_per_step": evaluations,
+              "same_as": same_as}  # fmt: skip
     cards, again = referee.loaded(what, **claims), referee.arguments(what, **claims)
     if not any(referee.asked(card, law) for card in cards):
         flags = " or ".join(referee.brings(law))
@@ -502,8 +506,8 @@ def check(
 
 
 UNASKED = (
-    "nothing was asked of what it computes, for nothing of it is claimed: --order, --weak-order or --exact-on delta "
-    "brings the laws that ask, --observe measures"
+    "nothing was asked of what it computes, for nothing of it is claimed: --order, --weak-order, --exact-on delta or "
+    "--same-as brings the laws that ask, --observe measures"
 )
 
 

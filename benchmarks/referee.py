@@ -34,7 +34,7 @@ from benchmarks.laws import Law, laws
 from reference_impls import catalogue
 from reference_impls.core import grids
 from reference_impls.core import process as processes
-from reference_impls.core.types import Likelihood, Objective, Paper, Run, Sampler, Transform, require
+from reference_impls.core.types import Likelihood, Objective, Paper, Reduction, Run, Sampler, Transform, require
 
 SUBJECTS = {Sampler: "sampler", Objective: "objective", Likelihood: "likelihood", Transform: "transform"}
 Outcome = Literal["holds", "fails", "raises", "fails as declared", "holds against its card", "not asked"]
@@ -42,7 +42,7 @@ GOOD = {"holds", "fails as declared"}
 # What may be claimed of a bare function, and how `trilemma check` calls it.
 FLAGS = {
     "path": "--path", "order": "--order", "weak_order": "--weak-order", "stochastic": "--stochastic",
-    "exact_on": "--exact-on", "evaluations_per_step": "--evaluations",
+    "exact_on": "--exact-on", "evaluations_per_step": "--evaluations", "same_as": "--same-as",
 }  # fmt: skip
 FORM = "expected a function (model, x, grid, *, process, draws) -> end state; a thin adapter of that form will do"
 
@@ -191,13 +191,13 @@ def _above_zero(**claims: float | None) -> None:
 
 def card_of(
     function: Callable[..., Any], *, id: str = "", path: str = "vp-linear", evaluations_per_step: float | None = None,
-    **traits: Any,
+    same_as: str | None = None, **traits: Any,
 ) -> Sampler:  # fmt: skip
     """A card for a bare sampler of means: it declares nothing but `traits`, which are fields of types.Sampler.
 
     function(model, x, grid, *, process, draws): x [B,*D], grid float64 [steps+1] decreasing, model(x, t) = E[x0|x_t];
     returns the state at grid[-1] or a Run. evaluations_per_step: declares the NFE. A weak order is of a stochastic one.
-    Raises UsageError.
+    same_as: id of a sampler of the catalogue that it equals with its defaults, on the path. Raises UsageError.
     """
     name = id or getattr(function, "__name__", repr(function))
     if path not in processes.NAMED:
@@ -205,6 +205,8 @@ def card_of(
     _above_zero(order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step)
     _takes_what_it_is_given(function, name)
     traits.setdefault("stochastic", traits.get("weak_order") is not None)
+    if same_as is not None:
+        traits["reduces"] = (_same_as(same_as, path),)
 
     def sample(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
         meter = require(model, "mean", x.shape[0])
@@ -218,6 +220,22 @@ def card_of(
         nfe=None if each is None else lambda grid: each * (grid.shape[0] - 1), **traits,
     )  # fmt: skip
     return _of_known_classes(card)
+
+
+def _same_as(id: str, path: str) -> Reduction:
+    """To the rounding of another order of operations. Raises UsageError where the two cannot be compared."""
+    from benchmarks.laws import conduct
+
+    plain = {each: card for each, card in catalogue.samplers().items() if conduct.plain(card) and not card.needs}
+    fit = {each: card for each, card in plain.items() if card.walks == "down" and not card.even}
+    if id not in fit:
+        near = get_close_matches(id, fit, n=3, cutoff=0.4)
+        hint = f", for example {', '.join(near)}" if near else ""
+        says = "expected a sampler of the catalogue that consumes means, needs no aid and takes any grid"
+        raise UsageError(f"same-as: {id!r}, {says}{hint}")
+    if fit[id].paths and path not in fit[id].paths:
+        raise UsageError(f"same-as: {id} is defined on {', '.join(sorted(fit[id].paths))}, not on {path}; set --path")
+    return Reduction({}, id, tolerance=1e-9, on="own")
 
 
 def even_in_lam(steps: int, process: Any) -> Tensor:
@@ -267,7 +285,7 @@ def asked(card: Any, only: str = "*") -> list[Law]:
 # What brings a law whose name begins like this to a bare function.
 BRINGS = {
     "order": "--order", "weak_order": "--weak-order", "exact_on": "--exact-on delta", "asks_at": "--exact-on delta",
-    "nfe": "--evaluations", "every_interval": "--evaluations",
+    "nfe": "--evaluations", "every_interval": "--evaluations", "reduces": "--same-as",
 }  # fmt: skip
 
 

@@ -88,6 +88,19 @@ def says_a_lot(model, x, grid, *, process, draws):
     print("step by step")
     return ddim(model, x, grid, process=process, draws=draws)
 
+def multistep(model, x, grid, *, process, draws):
+    """2M of DPM-Solver++ with the last step of few of first order; the ratio of two steps to the power RATIO."""
+    before = None
+    lam = process.lam(grid).tolist()
+    for i, (t, s) in enumerate(zip(grid[:-1].tolist(), grid[1:].tolist())):
+        mean = guess = model(x, t)
+        if before is not None and (i < len(grid) - 2 or len(grid) > 10):
+            r = ((lam[i] - lam[i - 1]) / (lam[i + 1] - lam[i])) ** RATIO
+            guess = mean + (mean - before) / (2 * r)
+        keep = process.sigma(s) / process.sigma(t)
+        x, before = keep * x + (process.alpha(s) - keep * process.alpha(t)) * guess, mean
+    return x
+
 def pulls_too_much(model, x, grid, *, process, draws):
     return 1.3 * ddim(model, x, grid, process=process, draws=draws)
 
@@ -106,9 +119,9 @@ number = 3
 
 @pytest.fixture
 def stranger(tmp_path):
-    def written(factor: str = "1"):
+    def written(factor: str = "1", ratio: str = "1"):
         path = tmp_path / "stranger.py"
-        path.write_text(STRANGER.replace("FACTOR", factor))
+        path.write_text(STRANGER.replace("FACTOR", factor).replace("RATIO", ratio))
         return path
 
     return written
@@ -297,6 +310,8 @@ FLAGS = {
     "not a number": (["FILE:ddim", "--weak-order", "nan"], "weak_order: nan, expected a number above 0"),
     "infinite": (["FILE:ddim", "--evaluations", "inf"], "evaluations: inf, expected a number above 0"),
     "no path": (["FILE:ddim", "--path", "vp-linaer"], "path: 'vp-linaer' is not known; expected one of"),
+    "no method": (["FILE:ddim", "--same-as", "song2020ddim.dim"],
+                  "same-as: 'song2020ddim.dim', expected a sampler of the catalogue that consumes means"),
     "of a known card": (["song2020ddim.ddim", "--order", "5", "--exact-on", "foo"],
                         "--order, --exact-on: of a bare function, and song2020ddim.ddim is a card"),
     "of a card": (["benchmarks.laws.specimens:HEALTHY", "--stochastic"],
@@ -345,6 +360,16 @@ def test_what_an_outsider_found_to_pass_fails(name, law, flags, part, stranger, 
     code, outcome, said_ = why(capsys, f"{stranger()}:{name}", law, *flags)
     assert (code, outcome) == (1, "fails") and part in said_
     assert why(capsys, f"{stranger()}:solver", law, *flags) == (0, "holds", "")
+
+
+def test_a_stranger_can_be_held_to_a_method_here(stranger, capsys):
+    """For example: an inverted ratio of two steps, which is 1 on grids even in lam."""
+    law, flags = "reduces_as_declared", ["--same-as", "lu2022dpmsolverpp.2m"]
+    assert why(capsys, f"{stranger()}:multistep", law, *flags) == (0, "holds", "")
+    code, outcome, found = why(capsys, f"{stranger(ratio='-1')}:multistep", law, *flags)
+    assert (code, outcome) == (1, "fails") and "it differs from lu2022dpmsolverpp.2m by" in found
+    assert why(capsys, f"{stranger()}:ddim", law, "--same-as", "song2020ddim.ddim")[0] == 0
+    assert why(capsys, f"{stranger('1.0001')}:ddim", law, "--same-as", "song2020ddim.ddim")[0] == 1
 
 
 @pytest.mark.parametrize("path", ["condot", "brownian-bridge", "vp-10", "discrete-linear"])
