@@ -471,7 +471,7 @@ def check(
     ] = None,
     evaluations: Annotated[float | None, typer.Option(help="Of a bare function: NFE per step.")] = None,
     same_as: Annotated[
-        str | None, typer.Option(help="Of a bare function: id of a method here whose ends, with its defaults, are its own.")
+        str | None, typer.Option(help="Of a bare function: a method here that ends where it does, by id.")
     ] = None,
     observe: Annotated[bool, typer.Option("--observe", help="Measure its orders and its exactness as well.")] = False,
     as_json: AsJson = False,

@@ -48,7 +48,7 @@ def asks_at_the_time_of_its_state(card: Sampler) -> None:
 
         def predict(y: Tensor, t: Any) -> Tensor:
             nonlocal worst
-            times = torch.as_tensor(t, dtype=torch.float64, device=y.device).expand(y.shape[0])
+            times = torch.as_tensor(t, dtype=torch.float64, device=y.device).flatten().expand(y.shape[0])
             exact, reach = solution(times), 1 + x.abs().max() * torch.stack([
                 process.alpha(times) / alpha_0, process.sigma(times) / sigma_0, torch.ones_like(times),
             ]).amax(0)  # fmt: skip
