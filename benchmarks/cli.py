@@ -506,8 +506,8 @@ def check(
 
 
 UNASKED = (
-    "nothing was asked of what it computes, for nothing of it is claimed: --order, --weak-order, --exact-on delta or "
-    "--same-as brings the laws that ask, --observe measures"
+    "nothing was asked of what it computes, for nothing of it is claimed: no order, exactness or method that it equals "
+    "(of a bare function: --order, --weak-order, --exact-on delta, --same-as); --observe measures"
 )
 
 

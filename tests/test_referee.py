@@ -384,6 +384,9 @@ def test_that_nothing_was_claimed_is_said(stranger, capsys):
     assert code == 0 and "nothing was asked of what it computes" in out and "--exact-on delta" in out.splitlines()[-1]
     code, out, _ = said(capsys, "check", f"{stranger()}:pulls_too_much", "--exact-on", "delta")
     assert code == 1 and "nothing was asked" not in out
+    cards = catalogue.samplers()  # of what is no sampler of means, other laws ask
+    assert not any(referee.claims_nothing(cards[id]) for id in ("song2020ddim.ddim", "mardani2024reddiff.reddiff"))
+    assert referee.claims_nothing(referee.card_of(lambda model, x, grid, *, process, draws: x))
 
 
 def test_what_a_sampler_prints_is_none_of_our_lines(stranger, capsys):
