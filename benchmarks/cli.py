@@ -10,6 +10,8 @@ import os
 import sys
 import time
 import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -342,8 +344,11 @@ def report(
     from benchmarks import claims
 
     made = settings_of(store).store
-    written = written_report(planned(suite, only, dtype), made, claims.judge(made), again)
+    asked = planned(suite, only, dtype)
+    written = written_report(asked, made, claims.judge(made), again)
     emit({"report": str(written)}) if as_json else print(written)
+    if not {job.id for job in asked.jobs()} & {record.job.id for record in made.records()}:
+        say(f"store: {made.folder} has no record of {suite}; `trilemma bench {suite}` makes them", 0)
 
 
 @app.command("keep")
@@ -380,7 +385,13 @@ def keep(suite: SuiteName, store: StoreFolder = None, as_json: AsJson = False) -
         replaced(path, lzma.compress(lines))
     lacking = len(asked) - len({record.job.id for record in found if record.score is None} & asked)
     row = {"file": str(path), "records": len(found), "bytes": path.stat().st_size, "jobs without a record": lacking}
-    emit(row) if as_json else show([row], "kept")
+    if as_json:
+        emit(row)
+    else:
+        print(f"{path}: {len(found)} records, {row['bytes']} bytes")
+    if lacking:
+        mend = f"what was kept is a part; `trilemma bench {suite}` makes the rest"
+        say(f"store: {known.folder} has no record of {lacking} of {len(asked)} jobs of {suite}: {mend}", 0)
 
 
 @app.command("claims")
@@ -389,13 +400,13 @@ def claims_(
     store: StoreFolder = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """The claims ledger: what each paper claims and what the records say of it."""
-    from benchmarks import claims
+    from benchmarks import claims, records
     from benchmarks.jobs import expected
 
-    findings = claims.judge(settings_of(store).store)
+    findings = claims.judge(records.Store(store or records.RUNS, beside=[records.REFERENCE]))
     for key in keys or ():
         if not any(key in (finding.key, finding.of_paper) for finding in findings):
-            raise expected("claim", key, [finding.key for finding in findings])
+            raise expected("claim", key, {name for each in findings for name in (each.key, each.of_paper)})
     chosen = [finding for finding in findings if not keys or finding.key in keys or finding.of_paper in keys]
     rows = [{"claim": each.key, "grade": each.grade, "outcome": each.outcome, "why": each.why} for each in chosen]
     emit([vars(each) for each in chosen]) if as_json else show(rows, "claims")
@@ -417,11 +428,29 @@ def work(
 
     torch.set_num_threads(1)
     engine.work(
-        sys.stdin.buffer,
+        tasks_of(sys.stdin.buffer),
         records.Store(store or records.RUNS, beside=[records.REFERENCE]),
         device,
         lambda reply: os.write(out, json.dumps(reply).encode() + b"\n") and None,
     )
+
+
+def tasks_of(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that are tasks. Raises UsageError on the first that is none."""
+    from pydantic import ValidationError
+
+    from benchmarks.jobs import Job, UsageError
+
+    for line in lines:
+        try:
+            task = json.loads(line)
+            Job(**task["job"])
+            task["kind"]
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            shown = line.decode(errors="replace").strip()[:80]
+            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise UsageError(f"task: {shown!r}, expected a line of JSON with kind and job ({why})") from None
+        yield line
 
 
 # the referee
@@ -441,6 +470,9 @@ def check(
         list[str] | None, typer.Option(help="Of a bare function: delta, standard, isotropic or gaussian; repeatable.")
     ] = None,
     evaluations: Annotated[float | None, typer.Option(help="Of a bare function: NFE per step.")] = None,
+    same_as: Annotated[
+        str | None, typer.Option(help="Of a bare function: a method here that ends where it does, by id.")
+    ] = None,
     observe: Annotated[bool, typer.Option("--observe", help="Measure its orders and its exactness as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -451,8 +483,13 @@ def check(
     from benchmarks import referee
 
     claims = {"path": path, "order": order, "weak_order": weak_order, "stochastic": stochastic,
-              "exact_on": frozenset(exact_on or ()), "evaluations_per_step": evaluations}  # fmt: skip
+              "exact_on": frozenset(exact_on or ()), "evaluations_per_step": evaluations,
+              "same_as": same_as}  # fmt: skip
     cards, again = referee.loaded(what, **claims), referee.arguments(what, **claims)
+    if not any(referee.asked(card, law) for card in cards):
+        flags = " or ".join(referee.brings(law))
+        mend = f"; {flags} brings it to a bare function" if flags else ""
+        raise referee.UsageError(f"law: {law!r} asks nothing of {what}: its card has not the traits{mend}")
     found = [each for card in cards for each in judged(card, law, again, quiet=as_json)]
     measured = {card.id: referee.observed(card) for card in cards if observe and hasattr(card, "exact_on")}
     if as_json:
@@ -460,13 +497,27 @@ def check(
     else:
         for id, rows in measured.items():
             show(rows, f"{id}, measured")
-        silent = sum(each.outcome == "not asked" for each in found)
-        more = f"; {silent} not asked, for what comes first does not hold" if silent else ""
-        print(f"{sum(each.good for each in found)} of {len(found)} laws hold{more}")
-    if not found:
-        raise referee.UsageError(f"law: {law!r} asks nothing of {what}: its card has not the traits")
+        print(sum_of(found))
+        unasked = law == "*" and any(referee.claims_nothing(card) for card in cards)
+        if unasked and not any(each.outcome == "not asked" for each in found):
+            print(UNASKED)
     if not all(each.good for each in found):
         raise typer.Exit(1)
+
+
+UNASKED = (
+    "nothing was asked of what it computes, for nothing of it is claimed: no order, exactness or method that it equals "
+    "(of a bare function: --order, --weak-order, --exact-on delta, --same-as); --observe measures"
+)
+
+
+def sum_of(found: list[Any]) -> str:
+    """One line of counts: what holds, what fails as declared, what was not asked."""
+    counts = Counter(each.outcome for each in found)
+    declared, silent = counts["fails as declared"], counts["not asked"]
+    line = f"{counts['holds']} of {len(found)} laws hold"
+    line += f", {declared} {'fails' if declared == 1 else 'fail'} as declared" if declared else ""
+    return line + (f"; {silent} not asked, for what comes first does not hold" if silent else "")
 
 
 def judged(card: Any, law: str, again: str, quiet: bool) -> list[Any]:
@@ -476,7 +527,7 @@ def judged(card: Any, law: str, again: str, quiet: bool) -> list[Any]:
     made = []
     for each in referee.verdicts(card, law, again):
         made.append(each)
-        if quiet:
+        if quiet or each.outcome == "not asked":  # the last line counts them
             continue
         print(f"{each.outcome:22}{each.law} ({each.card}, {each.seconds:.1f} s)", flush=True)
         if each.why:
@@ -493,13 +544,20 @@ def judged(card: Any, law: str, again: str, quiet: bool) -> list[Any]:
 
 @lock.command("verify")
 def verify(as_json: AsJson = False) -> None:
-    """Check every checkpoint of checkpoints.lock: there, whole, and trained by the recipe as it stands."""
+    """Check every checkpoint of checkpoints.lock: there, whole, and trained by the recipe as it stands.
+
+    Exit code 1 where one is bad. Those of other training seeds are not committed, and may not be here.
+    """
     from benchmarks import checkpoints
 
     verdicts = checkpoints.verify()
-    rows = [{"checkpoint": each.name, "ok": each.ok, "says": each.says} for each in verdicts]
-    emit(rows) if as_json else show(rows, "checkpoints.lock")
-    if not all(each.ok for each in verdicts):
+    if as_json:
+        emit([{"checkpoint": each.name, "ok": each.ok, "says": each.says} for each in verdicts])
+    else:
+        shown = {True: "ok", None: "not here", False: "BAD"}
+        rows = [{"checkpoint": each.name, "verdict": shown[each.ok], "says": each.says} for each in verdicts]
+        show(rows, "checkpoints.lock")
+    if any(each.ok is False for each in verdicts):
         raise typer.Exit(1)
 
 

@@ -46,6 +46,15 @@ def models() -> list[dict[str, Any]]:
     ]
 
 
+def other_libraries() -> list[dict[str, Any]]:
+    """Their samplers and objectives, and of those that are not installed, how to get them."""
+    from benchmarks import peers
+
+    known = {**peers.samplers(), **peers.objectives()}
+    here = [{"id": id, "library": peers.version_of(id), "path": card.path} for id, card in known.items()]
+    return here + [{"id": f"{name}.*", "library": why, "path": "-"} for name, why in peers.missing().items()]
+
+
 def rows(found: Mapping[str, Any], *fields: str) -> list[dict[str, Any]]:
     return [{name: getattr(each, name) for name in fields} for each in found.values()]
 
@@ -58,6 +67,7 @@ def kinds() -> dict[str, Callable[[], list[dict[str, Any]]]]:
 
     return {
         "methods": methods,
+        "peers": other_libraries,
         "targets": known_targets,
         "models": models,
         "papers": lambda: rows(catalogue.papers(), "key", "title", "venue", "arxiv"),

@@ -20,7 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,7 +34,7 @@ from benchmarks.laws import Law, laws
 from reference_impls import catalogue
 from reference_impls.core import grids
 from reference_impls.core import process as processes
-from reference_impls.core.types import Likelihood, Objective, Paper, Run, Sampler, Transform, require
+from reference_impls.core.types import Likelihood, Objective, Paper, Reduction, Run, Sampler, Transform, require
 
 SUBJECTS = {Sampler: "sampler", Objective: "objective", Likelihood: "likelihood", Transform: "transform"}
 Outcome = Literal["holds", "fails", "raises", "fails as declared", "holds against its card", "not asked"]
@@ -42,7 +42,7 @@ GOOD = {"holds", "fails as declared"}
 # What may be claimed of a bare function, and how `trilemma check` calls it.
 FLAGS = {
     "path": "--path", "order": "--order", "weak_order": "--weak-order", "stochastic": "--stochastic",
-    "exact_on": "--exact-on", "evaluations_per_step": "--evaluations",
+    "exact_on": "--exact-on", "evaluations_per_step": "--evaluations", "same_as": "--same-as",
 }  # fmt: skip
 FORM = "expected a function (model, x, grid, *, process, draws) -> end state; a thin adapter of that form will do"
 
@@ -82,6 +82,11 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
     if ":" not in reference:
         found = _known().get(reference)
         if found is None:
+            from benchmarks import peers
+
+            lacking = peers.missing().get(reference.partition(".")[0])
+            if lacking:
+                raise UsageError(f"object: {reference!r}: {lacking}")
             near = get_close_matches(reference, _known(), n=3, cutoff=0.4)
             hint = f"; near it are {', '.join(near)}" if near else ""
             raise UsageError(
@@ -93,9 +98,11 @@ def loaded(reference: str, **traits: Any) -> list[Any]:
     try:
         made = getattr(module, name)
     except AttributeError:
-        public = [each for each in vars(module) if not each.startswith("_")]
+        named = {each: made for each, made in vars(module).items() if not each.startswith("_")}
+        public = [each for each, made in named.items() if not inspect.ismodule(made)]
         near = get_close_matches(name, public, n=3, cutoff=0.4) or public[:8]
-        raise UsageError(f"object: {name!r} is not in {place}, expected for example {', '.join(near)}") from None
+        hint = f"expected for example {', '.join(near)}" if near else "which names no object that could be meant"
+        raise UsageError(f"object: {name!r} is not in {place}, {hint}") from None
     return _cards(made, reference, traits)
 
 
@@ -125,6 +132,11 @@ def _known() -> dict[str, Any]:
 def _module(place: str) -> Any:
     """A module by its dotted name, seen from the working folder, or by the path of its file."""
     path = Path(place)
+    with redirect_stdout(sys.stderr):
+        return _imported(path, place)
+
+
+def _imported(path: Path, place: str) -> Any:
     try:
         if path.suffix == ".py":
             if not path.is_file():
@@ -179,22 +191,22 @@ def _above_zero(**claims: float | None) -> None:
 
 def card_of(
     function: Callable[..., Any], *, id: str = "", path: str = "vp-linear", evaluations_per_step: float | None = None,
-    **traits: Any,
+    same_as: str | None = None, **traits: Any,
 ) -> Sampler:  # fmt: skip
     """A card for a bare sampler of means: it declares nothing but `traits`, which are fields of types.Sampler.
 
     function(model, x, grid, *, process, draws): x [B,*D], grid float64 [steps+1] decreasing, model(x, t) = E[x0|x_t];
     returns the state at grid[-1] or a Run. evaluations_per_step: declares the NFE. A weak order is of a stochastic one.
-    Raises UsageError.
+    same_as: id of a sampler of the catalogue that it equals with its defaults, on the path. Raises UsageError.
     """
     name = id or getattr(function, "__name__", repr(function))
     if path not in processes.NAMED:
         raise UsageError(f"path: {path!r} is not known; expected one of {', '.join(sorted(processes.NAMED))}")
-    _above_zero(
-        order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step
-    )
+    _above_zero(order=traits.get("order"), weak_order=traits.get("weak_order"), evaluations=evaluations_per_step)
     _takes_what_it_is_given(function, name)
     traits.setdefault("stochastic", traits.get("weak_order") is not None)
+    if same_as is not None:
+        traits["reduces"] = (_same_as(same_as, path),)
 
     def sample(model: Any, x: Tensor, grid: Tensor, *, process: Any, draws: Any, **options: Any) -> Run:
         meter = require(model, "mean", x.shape[0])
@@ -204,14 +216,49 @@ def card_of(
 
     each = evaluations_per_step
     card = Sampler(
-        id=name, sample=sample, grid=grids.uniform_lam, consumes="mean", path=path,
+        id=name, sample=sample, grid=even_in_lam, consumes="mean", path=path,
         nfe=None if each is None else lambda grid: each * (grid.shape[0] - 1), **traits,
     )  # fmt: skip
     return _of_known_classes(card)
 
 
+def _same_as(id: str, path: str) -> Reduction:
+    """To the rounding of another order of operations. Raises UsageError where the two cannot be compared."""
+    from benchmarks.laws import conduct
+
+    plain = {each: card for each, card in catalogue.samplers().items() if conduct.plain(card) and not card.needs}
+    fit = {each: card for each, card in plain.items() if card.walks == "down" and not card.even}
+    if id not in fit:
+        near = get_close_matches(id, fit, n=3, cutoff=0.4)
+        hint = f", for example {', '.join(near)}" if near else ""
+        says = "expected a sampler of the catalogue that consumes means, needs no aid and takes any grid"
+        raise UsageError(f"same-as: {id!r}, {says}{hint}")
+    if fit[id].paths and path not in fit[id].paths:
+        raise UsageError(f"same-as: {id} is defined on {', '.join(sorted(fit[id].paths))}, not on {path}; set --path")
+    return Reduction({}, id, tolerance=1e-9, on="own")
+
+
+def even_in_lam(steps: int, process: Any) -> Tensor:
+    """Times even in lam over the part of the path where alpha and sigma are above 0: all of it on most paths."""
+    from benchmarks.laws import conduct
+
+    return grids.uniform_lam(steps, conduct.usable(process))
+
+
+def claims_nothing(card: Any) -> bool:
+    """Whether no law asks what a sampler of means computes, for its card declares nothing of it."""
+    from benchmarks.laws import conduct
+
+    if not isinstance(card, Sampler) or not conduct.plain(card):
+        return False
+    return not any((card.order, card.weak_order, card.exact_on, card.symmetric, card.reduces))
+
+
 def _takes_what_it_is_given(function: Callable[..., Any], name: str) -> None:
     """Raises UsageError if the function cannot be called as a sampler is, before a law calls it."""
+    if inspect.isclass(function):
+        says = "expected a function or an instance that is called like one; give the instance a name in its module"
+        raise UsageError(f"object: {name} is a class, {says}")
     try:
         signature = inspect.signature(function)
     except ValueError:  # of a builtin: the first law that calls it will tell
@@ -236,6 +283,19 @@ def asked(card: Any, only: str = "*") -> list[Law]:
     return [law for law in chosen if not (law.own and _is_a_peer(card))]
 
 
+# What brings a law whose name begins like this to a bare function.
+BRINGS = {
+    "order": "--order", "weak_order": "--weak-order", "exact_on": "--exact-on delta", "asks_at": "--exact-on delta",
+    "nfe": "--evaluations", "every_interval": "--evaluations", "reduces": "--same-as",
+}  # fmt: skip
+
+
+def brings(only: str) -> list[str]:
+    """The flags of a bare function that bring the laws of this pattern."""
+    names = fnmatch.filter(laws(), only)
+    return sorted({flag for start, flag in BRINGS.items() if any(name.startswith(start) for name in names)})
+
+
 def _is_a_peer(card: Any) -> bool:
     from benchmarks import peers
 
@@ -252,7 +312,7 @@ def verdict(law: Law, card: Any, reference: str = "") -> Verdict:
     reference: what `trilemma check` is given, flags included, to get this card again; by default its id.
     """
     begun, why, example, outcome = time.monotonic(), "", "", "holds"
-    with _all_digits(), _profile("ci"):
+    with _all_digits(), _profile("ci"), redirect_stdout(sys.stderr):  # whatever it prints is none of our lines
         try:
             law.check(card)
         except AssertionError as error:
@@ -363,7 +423,8 @@ def _variance_error(card: Sampler, variance: float, steps: int) -> str:
 
 def _or_reason(measure: Callable[[], float | None]) -> float | None | str:
     try:
-        return measure()
+        with redirect_stdout(sys.stderr):
+            return measure()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's sampler may raise anything; one that is not affine an AssertionError

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from benchmarks import cli, doctor, listings, records, suites
+from benchmarks.jobs import UsageError
 from reference_impls import catalogue
 
 TINY = """
@@ -51,6 +52,7 @@ MISTAKES = {
     "workers, no number": (["run", "smoke", "--workers", "many"], "'many', expected an integer >= 1"),
     "listing": (["list", "mehtods"], "what: 'mehtods' is not known; expected one of methods"),
     "claim": (["claims", "nobody/knows"], "claim: 'nobody/knows'"),
+    "paper of claims": (["claims", "lou2024sed"], "claim: 'lou2024sed' is not known; expected one of lou2024sedd,"),
     "recipe": (["lock", "train", "digits-edn"], "digits-edn"),
 }
 
@@ -62,6 +64,43 @@ def test_a_mistake_is_one_line_and_exit_code_2(name, capsys, tmp_path, monkeypat
     code, out, err = said(capsys, *arguments)
     assert code == 2 and part in err, (code, out, err)
     assert err.count("\n") == 1 and err.startswith("trilemma: ") and "Traceback" not in err
+
+
+def test_a_suite_is_called_like_its_file(tmp_path, capsys):
+    (tmp_path / "bad.toml").write_text('name = "x"\nabout = "y"\n')
+    code, _, err = said(capsys, "plan", str(tmp_path / "bad.toml"))
+    assert code == 2 and err == "trilemma: suite: bad.toml: name: 'x', a suite is called like its file; leave it out\n"
+
+
+@pytest.mark.parametrize("line", [b'{"bad\n', b"3\n", b'{"kind": "job"}\n', b'{"kind": "job", "job": {"kind": "?"}}\n'])
+def test_what_is_no_task_is_a_mistake(line):
+    with pytest.raises(UsageError, match="expected a line of JSON with kind and job"):
+        list(cli.tasks_of([line]))
+
+
+def test_a_task_goes_through_as_it_is(tiny):
+    job = suites.plan(suites.named(tiny)).jobs()[0]
+    line = json.dumps({"kind": "job", "job": job.asked}).encode() + b"\n"
+    assert list(cli.tasks_of([line])) == [line]
+
+
+def test_an_empty_store_is_said_and_none_is_made_to_read(tiny, tmp_path, capsys, monkeypatch):
+    from benchmarks import report
+
+    monkeypatch.setattr(report, "build", lambda *given, **more: tmp_path / "index.html")
+    code, out, err = said(capsys, "report", tiny, "--store", str(tmp_path / "store"))
+    assert code == 0 and out.endswith("index.html\n") and f"has no record of {tiny}" in err and err.count("\n") == 1
+    code, _, _ = said(capsys, "claims", "lou2024sedd", "--store", str(tmp_path / "none"))
+    assert code == 0 and not (tmp_path / "none").exists()
+
+
+def test_a_part_of_a_suite_is_kept_with_a_warning(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(records, "REFERENCE", tmp_path / "reference")
+    store = ["--store", str(tmp_path / "store")]
+    assert said(capsys, "run", tiny, *store, "--workers", "1", "--only", "*.ddim")[0] == 0
+    code, out, err = said(capsys, "keep", tiny, *store)
+    assert code == 0 and ": 2 records, " in out and " bytes" in out
+    assert f"has no record of 2 of 4 jobs of {tiny}: what was kept is a part" in err
 
 
 def test_an_error_of_ours_is_not_dressed_up_as_a_mistake(monkeypatch):
@@ -191,5 +230,7 @@ def test_lock_verify_fails_where_a_file_is_not_what_is_pinned(capsys, monkeypatc
     monkeypatch.setattr(checkpoints, "verify", lambda: [bad])
     code, out, _ = said(capsys, "lock", "verify", "--json")
     assert code == 1 and json.loads(out)[0]["says"] == bad.says
-    monkeypatch.setattr(checkpoints, "verify", lambda: [bad._replace(ok=True)])
-    assert said(capsys, "lock", "verify")[0] == 0
+    assert "BAD" in said(capsys, "lock", "verify")[1]
+    monkeypatch.setattr(checkpoints, "verify", lambda: [bad._replace(ok=True), bad._replace(ok=None)])
+    code, out, _ = said(capsys, "lock", "verify")
+    assert code == 0 and [line.split("\t")[1] for line in out.splitlines()] == ["ok", "not here"]

@@ -100,7 +100,8 @@ def call(card: Sampler, model: Any, x: Tensor, grid: Tensor, *, process: Any, dr
     rows = getattr(draws, "samples", torch.arange(x.shape[0])).to(x.device)
     if "condition" in card.needs:
         told = model.predict if isinstance(model, Conditional) else lambda y, *rest: alone(y, *rest[:-1])
-        alone, model = model, Conditional(model.kind, told, lambda label: torch.zeros_like(x))
+        first = getattr(model, "first", None) or (lambda label: torch.zeros_like(x))
+        alone, model = model, Conditional(model.kind, told, first)
         options["condition"] = rows % 3
     if "share" in card.needs:
         alone = model
@@ -118,6 +119,41 @@ def run(card: Sampler, process: Any, grid: Tensor, *, x: Tensor | None = None, m
     x = starts(process, entry(card, grid)) if x is None else x
     draws = Philox(seed, x.shape[0] if samples is None else samples, device())
     return call(card, model or exact_model(process), x, grid, process=process, draws=draws, **options)
+
+
+class Counted:
+    """The model with a count of the rows that it was asked for, estimates from a condition alone included.
+
+    The laws' own: what a Run says of its evaluations is held against it.
+    """
+
+    def __init__(self, model: Predictor, x: Tensor):
+        self.kind, self.model, self.x, self.rows = model.kind, model, x, 0
+
+    def __call__(self, x: Tensor, t: Time) -> Tensor:
+        self.rows += x.shape[0]
+        return self.model(x, t)
+
+    def first(self, condition: Any) -> Tensor:
+        self.rows += self.x.shape[0]
+        return torch.zeros_like(self.x)
+
+    @property
+    def nfe(self) -> float:
+        return self.rows / self.x.shape[0]
+
+
+def counted(card: Sampler, process: Any, grid: Tensor) -> float:
+    """Evaluations per sample as they were counted here; AssertionError if the Run says another number."""
+    x = starts(process, entry(card, grid))
+    model = Counted(exact_model(process), x)
+    says = run(card, process, grid, x=x, model=model).nfe
+    assert says == model.nfe, f"{_steps_of(grid)}: the model was asked {model.nfe:g} times, the Run says {says!r}"
+    return model.nfe
+
+
+def _steps_of(grid: Tensor) -> str:
+    return f"{grid.shape[0] - 1} steps ending at {grid[-1]:g}"
 
 
 def is_finite(*ends: Tensor) -> None:
@@ -145,6 +181,10 @@ def returns_the_end_state(card: Sampler) -> None:
     assert isinstance(found.x, Tensor), f"it returned {_described(found.x)}, {expected}"
     assert found.x.shape == x.shape, f"it returned a Tensor {tuple(found.x.shape)}, {expected}"
     is_finite(found.x)
+    for name in ("nfe", "vjps"):
+        value = getattr(found, name)
+        good = isinstance(value, int | float) and math.isfinite(value) and value >= 0
+        assert good, f"{name} of the Run that it returned is {value!r}, expected a number of at least 0"
 
 
 def dtype_is_kept(exact: Predictor, x: Tensor, go: Callable[[Predictor, Tensor], Tensor]) -> None:
@@ -192,8 +232,15 @@ def nfe_is_as_declared(card: Sampler) -> None:
             grid = torch.linspace(where.t_max, where.t_min, steps + 1, dtype=torch.float64) if grid is None else grid
             if card.walks == "up" and where.sigma(grid[-1].item()) <= 0:
                 continue
-            found, declared = run(card, where, grid, model=exact_model(where)).nfe, card.nfe(grid)
-            assert found == declared, f"{steps} steps ending at {grid[-1]:g}: metered {found}, declared {declared}"
+            found, declared = counted(card, where, grid), card.nfe(grid)
+            assert found == declared, f"{_steps_of(grid)}: metered {found:g}, declared {declared:g}"
+
+
+def counts_its_evaluations(card: Sampler) -> None:
+    """What declares no number of evaluations (adaptive methods, bare functions) still says how many it took."""
+    process = own_process(card)
+    for steps in (1, 2, 5):
+        counted(card, process, spaced(card, process, steps))
 
 
 def evaluates_inside_the_grid(card: Sampler) -> None:
@@ -309,6 +356,28 @@ def second_run_equals_a_fresh_one(card: Sampler) -> None:
     second = run(card, process, grid).x
     is_finite(first, second)
     assert torch.equal(first, second), "the same call gave another result after a call in between"
+    part = process.between(process.t_min, (grid[0].item() + grid[1].item()) / 2)
+    _forgets_the_last_grid(card, process, grid, torch.linspace(part.t_max, part.t_min, 4, dtype=torch.float64))
+
+
+def _forgets_the_last_grid(card: Sampler, process: Any, grid: Tensor, other: Tensor) -> None:
+    """Two grids of as many steps, each after one of another number: the first again, after the second, is the same.
+
+    Under a model that does not know the time, what differs between them is the sampler's own arithmetic: where that is
+    of the grid before, one start has one end (but for the rounding of the model's units).
+    """
+
+    def end(times: Tensor) -> Tensor:
+        x = starts(process, process.t_max)
+        return run(card, process, times, x=x, model=Predictor("mean", lambda y, t: 0.3 * y)).x
+
+    fewer = grid[[0, 1, 3]]
+    first, _, second, again = (end(times) for times in (grid, fewer, other, grid))
+    is_finite(first, second, again)
+    kept = "it keeps what it planned by the number of steps"
+    assert torch.equal(first, again), f"the same call gave another result after one on another grid: {kept}"
+    moved = (first - second).abs().max().item() / (1 + first.abs().max().item())
+    assert moved > 1e-9, f"two grids of as many steps gave the same end: {kept}, or does not heed the grid's times"
 
 
 def accepts_its_sample_shapes(card: Sampler) -> None:
@@ -429,6 +498,20 @@ def _writes_to_the_mean() -> Sampler:
     return sampler(step=changed)
 
 
+def _keeps_plans(most: int) -> Sampler:
+    """It plans once for a number of steps, keeps the last `most` plans, and asks the model at the grid's own times."""
+    plans: dict[int, Any] = {}
+
+    def planned(grid: Tensor, process: Any, eta: float) -> Any:
+        if grid.shape[0] not in plans:
+            plans[grid.shape[0]] = rows(grid, process, eta)
+            while len(plans) > most:
+                plans.pop(next(iter(plans)))
+        return plans[grid.shape[0]]._replace(t=grid[:-1], s=grid[1:])
+
+    return sampler(rows=planned)
+
+
 def _remembers_between_runs() -> Sampler:
     calls: list[int] = []
 
@@ -461,6 +544,17 @@ def _ending(change: Callable[[Tensor], Any], *, before: Callable[[Tensor], Tenso
     return sampler(sample=changed)
 
 
+def _counting(change: Callable[[float], Any], *, of: Sampler | None = None, vjps: Any = 0.0, **traits: Any) -> Sampler:
+    """The specimen, or another, whose Run says other numbers."""
+    inner = (of or sampler()).sample
+
+    def changed(model: Any, x: Tensor, grid: Tensor, **aids: Any) -> Run:
+        done = inner(model, x, grid, **aids)
+        return done._replace(nfe=change(done.nfe), vjps=vjps)
+
+    return sampler(sample=changed, **traits)
+
+
 def _returns_a_tensor(*state: Any, **aids: Any) -> Tensor:
     return sample(*state, **aids).x
 
@@ -477,6 +571,8 @@ LAWS = (
         "returns_no_run": lambda: sampler(sample=_returns_a_tensor),
         "loses_rows": lambda: _ending(lambda x: x[:1]),
         "is_not_a_number": lambda: _ending(lambda x: x * math.nan),
+        "counts_in_words": lambda: _counting(lambda nfe: "four"),
+        "counts_no_backward_passes": lambda: _counting(lambda nfe: nfe, vjps=None),
     }, first=True),
     _law(state_keeps_its_dtype, {
         "comes_back_in_float32": lambda: _ending(Tensor.float),
@@ -489,7 +585,11 @@ LAWS = (
     _law(nfe_is_as_declared, {
         "evaluates_twice": _evaluates_twice,
         "declares_one_less": lambda: sampler(nfe=lambda grid: grid.shape[0] - 2.0),
+        "evaluates_twice_and_counts_once": lambda: _counting(lambda nfe: nfe / 2, of=_evaluates_twice()),
     }, lambda card: plain(card) and card.nfe is not None),
+    _law(counts_its_evaluations, {
+        "counts_one_too_many": lambda: _counting(lambda nfe: nfe + 1, nfe=None),
+    }, lambda card: plain(card) and card.nfe is None),
     _law(evaluates_inside_the_grid, {
         "rounds_times_up": _rounds_times_up,
     }),
@@ -503,7 +603,11 @@ LAWS = (
     }),
     _law(leaves_global_rng_alone, {"global_noise": _global_noise}),
     _law(does_not_touch_its_inputs, {"writes_to_x": _writes_to_x, "writes_to_the_mean": _writes_to_the_mean}),
-    _law(second_run_equals_a_fresh_one, {"remembers_between_runs": _remembers_between_runs}),
+    _law(second_run_equals_a_fresh_one, {
+        "remembers_between_runs": _remembers_between_runs,
+        "keeps_the_plan_of_each_number_of_steps": lambda: _keeps_plans(99),
+        "keeps_the_last_plan": lambda: _keeps_plans(1),
+    }),
     _law(accepts_its_sample_shapes, {"transposes": _transposes}),
     _law(no_samples_are_no_samples, {
         "makes_one_of_none": lambda: around(state=lambda x: x if x.shape[0] else x.new_zeros(1, *x.shape[1:])),

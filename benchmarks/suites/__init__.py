@@ -177,7 +177,12 @@ def named(name: str) -> Suite:
     if not path.is_file():
         raise expected("suite", name, names(), "or give the path of a .toml file")
     try:
-        return Suite(name=path.stem, **tomllib.loads(path.read_text()))
+        fields = tomllib.loads(path.read_text())
+        if "name" in fields:
+            raise UsageError(
+                f"suite: {path.name}: name: {fields['name']!r}, a suite is called like its file; leave it out"
+            )
+        return Suite(name=path.stem, **fields)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"suite: {path} is no TOML ({error}); mend that line") from None
     except ValidationError as error:
