@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.report.blocks import Heading, Prose, Section
 from benchmarks.report.inputs import SHELF, Inputs
 from benchmarks.report.panels import Panels
+from benchmarks.report.results import BOUGHT, MARKED
 from benchmarks.statistics import Interval, t_interval
 from benchmarks.tables import views
 from benchmarks.tables.table import Cell, Column, Row, Table
@@ -104,7 +105,7 @@ class Shelf:
         made = views.by_budget(
             both, measure, id=views.slug(self.target, title, metric), title=f"{measure.title}: {self.target}, {title}",
             caption=f"Exact denoiser, same start states and noise for all; n = {_one(rows['size'])}, seed "
-            f"{_one(rows.seed)}. A column holds each method's largest metered NFE within the budget. {WALL}",
+            f"{_one(rows.seed)}. {BOUGHT} {MARKED} {WALL}",
             budgets=self.budgets,
         )  # fmt: skip
         if metric == ERROR:
