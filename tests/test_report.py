@@ -326,6 +326,15 @@ def test_a_method_looks_the_same_beside_any_others_and_no_two_look_alike():
         assert style.looks(ids, [id])[id] == every[id]
 
 
+def test_methods_of_one_paper_differ_in_dashes_before_their_marker_is_looked_at():
+    """By fours, as there are four kinds of dashes; and all 36 looks of a colour are used before one is used again."""
+    ids = [f"a.m{k:02d}" for k in range(len(style.MARKERS) * len(style.DASHES))]
+    found = [style.looks(ids, ids)[id] for id in ids]
+    for k in range(len(ids) - 3):
+        assert len({str(look.dashes) for look in found[k : k + 4]}) == 4
+    assert len({(look.marker, str(look.dashes)) for look in found}) == len(ids) == 36
+
+
 def test_log_ticks_are_said_without_losing_small_ones():
     assert [figures.said(v) for v in (0.001, 1e-4, 5e-4, 20.0, 1e5)] == ["0.001", "10⁻⁴", "5·10⁻⁴", "20", "10⁵"]
 
@@ -362,9 +371,10 @@ def test_an_error_s_panel_over_a_noise_floor_reaches_less_far_up(tmp_path):
     """Two methods near .2 and one at 8.8: a factor of 44, which over a floor is all that the panel would show."""
     store = Store(tmp_path / "store")
     for method, value in ((DDIM, 0.2), (HEUN, 0.21), ("karras2022edm.euler", 8.8)):
-        asked = Job(kind="sample", method=method, target="g3", process="ve-edm", grid="power(7)", n=100, start="exact",
-                    steps=10)  # fmt: skip
-        scored(store, asked, "sliced_w1", value, nfe=10)
+        for steps in (10, 20):
+            asked = Job(kind="sample", method=method, target="g3", process="ve-edm", grid="power(7)", n=100,
+                        start="exact", steps=steps)  # fmt: skip
+            scored(store, asked, "sliced_w1", value, nfe=steps)
     without = build(store.folder, tmp_path / "a").read_text()
     floor = Job(kind="floor", method="target", target="g3", process="ve-edm", n=100)
     add(store, floor, score=Score(metric="sliced_w1", samples="none"), values={"sliced_w1": 0.1})
