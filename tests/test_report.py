@@ -381,6 +381,21 @@ def test_an_error_s_panel_over_a_noise_floor_reaches_less_far_up(tmp_path):
     store.close()
     said = "Triangles at the upper edge: values above 2.1e+00."
     assert said in build(store.folder, tmp_path / "b").read_text() and said not in without
+    points = {"a": [Point(10, 0.2, None, None, 9)]}
+    near = [Panels.grounded(None, points, band) for band in ((0.01, 0.1), (1e-9, 1e-8), None)]
+    assert near == [True, False, False]
+
+
+def test_ticks_are_no_denser_for_a_floor_far_below():
+    """Values within a decade, their floor seven decades below: powers of ten."""
+    from matplotlib.figure import Figure
+
+    plot = figures.Lines(id="p", title="t", x_title="x", y_title="y", band=(1e-8, 2e-8),
+                         series={DDIM: [Point(5, 0.5, None, None, 9), Point(10, 0.1, None, None, 9)]})  # fmt: skip
+    axes = Figure().add_axes((0, 0, 1, 1))
+    figures.draw(axes, plot, style.looks([DDIM], [DDIM]))
+    low, high = axes.get_ylim()
+    assert 2 <= sum(low <= tick <= high for tick in axes.get_yticks()) <= 9
 
 
 def test_zeros_stand_at_the_lower_edge_of_a_logarithmic_panel_and_are_named():

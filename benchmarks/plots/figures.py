@@ -177,7 +177,8 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     if plot.log_x and not plot.ticks:
         logarithmic(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points), decades=2.6)
     if log_y:
-        logarithmic(axes.yaxis, *_range(positive), decades=2)
+        floor = [bound for bound in plot.band or () if bound > 0]
+        logarithmic(axes.yaxis, *_range([*positive, *floor]), decades=2)
         _two_ticks(axes.yaxis, *_range(positive))
     if plot.log_x:
         _two_ticks(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points))

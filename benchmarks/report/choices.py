@@ -13,36 +13,34 @@ from benchmarks.tables.table import Cell, Column, Row, Table, marks
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMED = 6  # of those that are tied so many are named
+NAMED = 3  # of those that are tied so many are named
 CAPPED = 100  # times the best error: a method that diverges on some shards is not as good for being erratic
 CAPTION = (
     "All methods at their default settings, an adaptive one at any tolerance, each at its largest metered NFE within "
-    "the budget (printed where it is less). 'Not told from it': the 95 % interval of the difference to the best, widened "
-    "for the number of methods, covers 0; for the error it is one of log errors, paired over the shards of start states, "
-    f"and all at the wall are alike. The first {NAMED} are named, nearest first. Where many are tied, the "
-    "budget suffices for all of them at this n, and cost or simplicity may choose. On this target, with a perfect "
-    "denoiser: the tables below hold every method."
+    "the budget (printed where it is less). 'Not told from it': the {how}, at 95 % for all the methods together; the "
+    f"nearest {NAMED} are named, the tables below hold every method. Where many are tied, the budget suffices for all "
+    "of them at this n, and cost or simplicity may choose."
 )
+BY_INTERVALS = "interval of the difference to the best, joined from both intervals, covers 0"
+BY_SHARDS = "log error, paired over the shards of start states, is not above the best's; at the wall all are alike"
 
 
 def choices(
-    rows: pd.DataFrame, measures: Sequence[views.Measure], budgets: Sequence[int],
-    by_shard: Mapping[str, Sequence[float]], walls: Mapping[str, float], *, id: str, title: str,
+    rows: pd.DataFrame, measure: views.Measure, budgets: Sequence[int], by_shard: Mapping[str, Sequence[float]],
+    walls: Mapping[str, float], *, id: str, title: str,
 ) -> Table:  # fmt: skip
-    """A row for each path, grid and budget. by_shard: job -> its error by shards, of measures that have no interval;
-    walls: process -> the error below which none is told from another."""
-    columns = [
-        column for m in measures
-        for column in (Column(f"{m.name}_best", f"{m.title}: least"), Column(m.name, "Value", m.unit),
-                       Column(f"{m.name}_tied", "Not told from it"))
-    ]  # fmt: skip
-    made = []
-    for key, part in views.settled(rows[rows.series == rows.method], ["process", "grid"]):
-        for budget in views.asked_of(part, budgets):
-            held = {m.name: views.within(part[part.value == m.name], budget) for m in measures}
-            cells = [cell for of in held.values() for cell in chosen(of, budget, by_shard, walls[key["process"]])]
-            made.append(Row((key["grid"], str(budget)), tuple(cells)))
-    return Table(id, title, CAPTION, ("Grid", "NFE up to"), tuple(columns), tuple(made))
+    """A row for each path's grid and each budget. by_shard: job -> its error by shards, of a measure that has no
+    interval; walls: process -> the error below which none is told from another."""
+    rows = rows[(rows.series == rows.method) & (rows.value == measure.name)]
+    columns = (Column("best", "Best"), Column(measure.name, measure.title, measure.unit),
+               Column("tied", "Not told from it"))  # fmt: skip
+    made = [
+        Row((key["grid"], str(budget)), chosen(views.within(part, budget), budget, by_shard, walls[key["process"]]))
+        for key, part in views.settled(rows, ["process", "grid"])
+        for budget in views.asked_of(part, budgets)
+    ]
+    caption = CAPTION.format(how=BY_SHARDS if rows.low.isna().any() else BY_INTERVALS)
+    return Table(id, title, caption, ("Grid", "NFE up to"), columns, tuple(made))
 
 
 def chosen(
@@ -51,8 +49,6 @@ def chosen(
     """The best of these rows of one value, its value, and who is not told from it."""
     rows = rows.sort_values(["estimate", "series"], kind="stable").drop_duplicates("series")
     each = list(rows.itertuples())
-    if not each:
-        return Cell(), Cell(), Cell()
     paired = rows.low.isna().any()
     found = alike(rows, by_shard, wall) if paired else marks({row.series: views.cell(row) for row in each}, "lower")
     best = next((row for row in each if found.get(row.series) == "best"), each[0])

@@ -87,8 +87,7 @@ class Panels:
         self, rows: pd.DataFrame, metrics: Sequence[str], x: str, id: str, *, ticks: Sequence[float] = (),
         guides: Sequence[int] = (), table: Table | None = None, always_log: bool = False,
     ) -> Plots | None:  # fmt: skip
-        """One panel for each metric that has numbers. always_log: of errors, however far they reach; not of shares. Over a
-        noise floor such a panel reaches less far up, for nothing lies far below and one outlier would be all of it."""
+        """One panel for each metric that has numbers. always_log: of errors, however far they reach; not of shares."""
         floors, made = self.floors(rows), []
         for metric in metrics:
             measure = self.named[metric]
@@ -104,12 +103,17 @@ class Panels:
                 id=views.slug("plot", id, metric), title=f"{measure.title} against {x}, {id}", series=series,
                 x_title=X_TITLES[x], y_title=title,
                 log_y=always_log and measure.better == "lower" or self.log_scale(series, measure), ticks=ticks,
-                band=band, reach=10.0 if always_log and band else 100.0,
+                band=band, reach=10.0 if always_log and self.grounded(series, band) else 100.0,
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
                 guides=guides if "exact_flow" in measure.needs else (), apart=bool(ticks),
             )  # fmt: skip
             made.append((figures.lines(plot, self.looks), self.said_of(plot, measure)))
         return Plots(tuple(made), table) if made else None
+
+    def grounded(self, series: dict[str, list[views.Point]], band: tuple[float, float] | None) -> bool:
+        """Whether the least value stands near its noise floor, so that one outlier would be all that the panel shows."""
+        extent = views.extent(series)
+        return band is not None and extent is not None and band[1] > 0.1 * extent[0]
 
     def log_scale(self, series: dict[str, list[views.Point]], measure: views.Measure) -> bool:
         extent = views.extent(series)

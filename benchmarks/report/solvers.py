@@ -82,11 +82,14 @@ class Shelf:
         metrics = sorted(set(self.rows.metric) - {""}, key=lambda name: (name != ERROR, name))
         measures = [self.panels.named[metric] for metric in metrics if self.panels.named[metric].better == "lower"]
         walls = {process: self.wall(process) for process in set(self.rows.process)}
-        made = choices(
-            self.rows, measures, self.budgets, self.by_shard, walls, id=views.slug(self.name, "budget"),
-            title=f"The best method at each budget: {self.target}, {self.process}",
-        )  # fmt: skip
-        return [self.panels.keep(made)] if made.rows else [Prose("No method at its default settings was scored here.")]
+        tables = [
+            choices(self.rows, measure, self.budgets, self.by_shard, walls,
+                    id=views.slug(self.name, "budget", measure.name),
+                    title=f"Least {measure.title} at each budget: {self.target}, {self.process}")
+            for measure in measures
+        ]  # fmt: skip
+        shown = [self.panels.keep(table) for table in tables if table.rows]
+        return shown or [Prose("No method at its default settings was scored here.")]
 
     def setting(self, title: str, key: Mapping[str, str], rows: pd.DataFrame) -> list[object]:
         blocks: list[object] = []
