@@ -89,8 +89,8 @@ def errors_of(*methods):
 
     rms = [math.sqrt(sum(e * e for e in each) / len(each)) for _, _, each in methods]
     rows = pd.DataFrame([
-        dict(series=name, method=name, job=name, nfe=float(nfe), status="ok", reason="", record="r", estimate=e, low=None,
-             high=None, n=None, blocks=None, level=None, how=None)
+        dict(series=name, method=name, job=name, nfe=float(nfe), status="ok", reason="", record="r", estimate=e,
+             low=None, high=None, n=None, blocks=None, level=None, how=None)
         for (name, nfe, _), e in zip(methods, rms, strict=True)
     ])  # fmt: skip
     return rows, {name: each for name, _, each in methods}

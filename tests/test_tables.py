@@ -228,6 +228,9 @@ def test_small_numbers_in_latex_are_powers_of_ten():
 def test_the_said_n_and_interval_method_are_those_of_the_cells():
     table = by_budget(scored(job(), 3.25))
     assert table.said_of_intervals == ("n = 900 per estimate.", f"Intervals: 95 %, {HOW}.")
+    cells_ = [replace(table.rows[0].cells[0], n=n) for n in (897, 900)]
+    several = replace(table, rows=tuple(Row((label,), (cell,)) for label, cell in zip("ab", cells_, strict=True)))
+    assert several.said_of_intervals[0] == "n per estimate: NFE up to 10: 897, 900."
 
 
 def test_rates_at_other_nfe_are_computed_from_the_timed_cell_and_carry_its_ratio_s_interval():

@@ -20,8 +20,8 @@ class Lines:
     """Values against x for several series.
 
     band: (low, high) of the noise floor; guides: slopes drawn as orders; missing: label -> x of failed jobs;
-    ideal: a horizontal line where a perfect sampler is. Values beyond the `ceiling` stand at the upper edge, those that a
-    logarithmic axis has no place for at the lower one.
+    ideal: a horizontal line where a perfect sampler is. Values beyond the `ceiling` stand at the upper edge, zeros
+    of a logarithmic axis at the lower one.
     """
 
     id: str

@@ -18,11 +18,11 @@ CAPPED = 100  # times the best error: a method that diverges on some shards is n
 CAPTION = (
     "All methods at their default settings, an adaptive one at any tolerance, each at its largest metered NFE within "
     "the budget (printed where it is less). 'Not told from it': the {how}, at 95 % for all the methods together; the "
-    f"nearest {NAMED} are named, the tables below hold every method. Where many are tied, the budget suffices for all "
-    "of them at this n, and cost or simplicity may choose."
+    f"nearest {NAMED} are named, the tables below hold every method. Where many are tied, these samples do not tell "
+    "them apart, and cost or simplicity may choose."
 )
 BY_INTERVALS = "interval of the difference to the best, joined from both intervals, covers 0"
-BY_SHARDS = "log error, paired over the shards of start states, is not above the best's; at the wall all are alike"
+BY_SHARDS = "log error, paired over the shards of start states, is not above the best's (at the wall all are alike)"
 
 
 def choices(
@@ -60,11 +60,11 @@ def chosen(
 
 
 def alike(rows: pd.DataFrame, by_shard: Mapping[str, Sequence[float]], wall: float) -> dict[str, str]:
-    """Marks of errors without intervals, least first: tied are those at the wall with the best, and those whose log error
-    is not above the best's, paired over shards. To nine digits: two forms of one method differ by round-off."""
+    """Marks of errors without intervals, least first: tied are those at the wall with the best, and those whose log
+    error is not above the best's, paired over shards. To nine digits: two forms of one method differ by round-off."""
     each = list(rows.itertuples())
     first, level, most = each[0], shared_level(0.95, max(1, len(each) - 1)), CAPPED * each[0].estimate
-    logs = {row.series: [math.log(float(f"{min(e, most):.9g}")) for e in by_shard.get(row.job, ()) if e > 0 < most]
+    logs = {row.series: [math.log(float(f"{min(e, most):.9g}")) for e in by_shard.get(row.job, ()) if min(e, most) > 0]
             for row in each}  # fmt: skip
     found = {first.series: "best"}
     for row in each[1:]:

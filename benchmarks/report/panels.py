@@ -111,7 +111,7 @@ class Panels:
         return Plots(tuple(made), table) if made else None
 
     def grounded(self, series: dict[str, list[views.Point]], band: tuple[float, float] | None) -> bool:
-        """Whether the least value stands near its noise floor, so that one outlier would be all that the panel shows."""
+        """Whether the least value stands near its floor, so that one outlier would be all that the panel shows."""
         extent = views.extent(series)
         return band is not None and extent is not None and band[1] > 0.1 * extent[0]
 

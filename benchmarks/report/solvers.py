@@ -31,8 +31,8 @@ LARGEST_ERROR = 0.5  # beyond it a slope says nothing
 ORDER_TOLERANCE = 0.15  # as the law order_is_as_declared allows below the declared order
 SAID_OF_ORDERS = (
     f"'below', 'above': the whole interval lies more than {ORDER_TOLERANCE:g}, the law's tolerance, under or over the "
-    "declared order. A law may hold where this table says 'below': it asks for steady slopes of errors from 1e-11 to .1 "
-    "on nine pairs of path and grid, away from the ends of the path and with the options that make a card exact; here "
+    "declared order. A law may hold where this table says 'below': it asks for steady slopes of errors from 1e-11 to "
+    ".1 on nine pairs of path and grid, away from the ends of the path and with the options that make a card exact; here "
     "one pair of step counts on this grid is all, the path's ends and the defaults included. More than declared is no "
     "fault: a declared order is a bound that holds on every grid."
 )
@@ -85,7 +85,7 @@ class Shelf:
         tables = [
             choices(self.rows, measure, self.budgets, self.by_shard, walls,
                     id=views.slug(self.name, "budget", measure.name),
-                    title=f"Least {measure.title} at each budget: {self.target}, {self.process}")
+                    title=f"Best by {measure.title}: {self.target}, {self.process}")
             for measure in measures
         ]  # fmt: skip
         shown = [self.panels.keep(table) for table in tables if table.rows]

@@ -121,7 +121,7 @@ class Table:
         if len(every) == 1:
             said.append(f"n = {every.pop()} per estimate.")
         elif every:
-            parts = (f"{column.title} {_few(ns)}" for column, ns in self._by_column(lambda cell: cell.n))
+            parts = (f"{column.title}: {_few(ns)}" for column, ns in self._by_column(lambda cell: cell.n))
             said.append("n per estimate: " + "; ".join(parts) + ".")
         hows = {cell.how for cell in self._measured()} - {""}
         if len(hows) == 1:
