@@ -32,9 +32,9 @@ ORDER_TOLERANCE = 0.15  # as the law order_is_as_declared allows below the decla
 SAID_OF_ORDERS = (
     f"'below', 'above': the whole interval lies more than {ORDER_TOLERANCE:g}, the law's tolerance, under or over the "
     "declared order. A law may hold where this table says 'below': it asks for steady slopes of errors from 1e-11 to "
-    ".1 on nine pairs of path and grid, away from the ends of the path and with the options that make a card exact; here "
-    "one pair of step counts on this grid is all, the path's ends and the defaults included. More than declared is no "
-    "fault: a declared order is a bound that holds on every grid."
+    ".1 on nine pairs of path and grid, away from the ends of the path and with the options that make a card exact; "
+    "here one pair of step counts on this grid is all, the path's ends and the defaults included. More than declared "
+    "is no fault: a declared order is a bound that holds on every grid."
 )
 GROUPS = ("first order", "second order", "third order and higher", "no declared order", "adaptive", "with noise")
 
