@@ -17,6 +17,7 @@ from benchmarks.records import REFERENCE, Place, Record, Score, Store, score_id
 from benchmarks.report import ledger, papers
 from benchmarks.report.blocks import Gallery
 from benchmarks.report.gallery import strip_png
+from benchmarks.report.panels import Panels
 from benchmarks.statistics import Interval
 from benchmarks.tables.views import Point
 
@@ -325,6 +326,15 @@ def test_a_method_looks_the_same_beside_any_others_and_no_two_look_alike():
         assert style.looks(ids, [id])[id] == every[id]
 
 
+def test_methods_of_one_paper_differ_in_dashes_before_their_marker_is_looked_at():
+    """By fours, as there are four kinds of dashes; and all 36 looks of a colour are used before one is used again."""
+    ids = [f"a.m{k:02d}" for k in range(len(style.MARKERS) * len(style.DASHES))]
+    found = [style.looks(ids, ids)[id] for id in ids]
+    for k in range(len(ids) - 3):
+        assert len({str(look.dashes) for look in found[k : k + 4]}) == 4
+    assert len({(look.marker, str(look.dashes)) for look in found}) == len(ids) == 36
+
+
 def test_log_ticks_are_said_without_losing_small_ones():
     assert [figures.said(v) for v in (0.001, 1e-4, 5e-4, 20.0, 1e5)] == ["0.001", "10⁻⁴", "5·10⁻⁴", "20", "10⁵"]
 
@@ -355,6 +365,69 @@ def test_a_method_that_diverges_stands_at_the_upper_edge_and_flattens_nobody():
     figures.draw(axes, plot, style.looks(names, names))
     marks = [line for line in axes.lines if line.get_marker() == "^" and list(line.get_ydata()) == [0.985]]
     assert len(marks) == 1 and list(marks[0].get_xdata()) == [10] and axes.get_ylim()[1] < 1000
+
+
+def test_an_error_s_panel_over_a_noise_floor_reaches_less_far_up(tmp_path):
+    """Two methods near .2 and one at 8.8: a factor of 44, which over a floor is all that the panel would show."""
+    store = Store(tmp_path / "store")
+    for method, value in ((DDIM, 0.2), (HEUN, 0.21), ("karras2022edm.euler", 8.8)):
+        for steps in (10, 20):
+            asked = Job(kind="sample", method=method, target="g3", process="ve-edm", grid="power(7)", n=100,
+                        start="exact", steps=steps)  # fmt: skip
+            scored(store, asked, "sliced_w1", value, nfe=steps)
+    without = build(store.folder, tmp_path / "a").read_text()
+    floor = Job(kind="floor", method="target", target="g3", process="ve-edm", n=100)
+    add(store, floor, score=Score(metric="sliced_w1", samples="none"), values={"sliced_w1": 0.1})
+    store.close()
+    said = "Triangles at the upper edge: values above 2.1e+00."
+    assert said in build(store.folder, tmp_path / "b").read_text() and said not in without
+    points = {"a": [Point(10, 0.2, None, None, 9)]}
+    near = [Panels.grounded(None, points, band) for band in ((0.01, 0.1), (1e-9, 1e-8), None)]
+    assert near == [True, False, False]
+
+
+def test_ticks_are_no_denser_for_a_floor_far_below():
+    """Values within a decade, their floor seven decades below: powers of ten."""
+    from matplotlib.figure import Figure
+
+    plot = figures.Lines(id="p", title="t", x_title="x", y_title="y", band=(1e-8, 2e-8),
+                         series={DDIM: [Point(5, 0.5, None, None, 9), Point(10, 0.1, None, None, 9)]})  # fmt: skip
+    axes = Figure().add_axes((0, 0, 1, 1))
+    figures.draw(axes, plot, style.looks([DDIM], [DDIM]))
+    low, high = axes.get_ylim()
+    assert 2 <= sum(low <= tick <= high for tick in axes.get_yticks()) <= 9
+
+
+def test_zeros_stand_at_the_lower_edge_of_a_logarithmic_panel_and_are_named():
+    from matplotlib.figure import Figure
+
+    series = {DDIM: [Point(5, 0.0, None, None, 9), Point(9, 0.0, None, None, 9)],
+              HEUN: [Point(5, 0.4, None, None, 9), Point(9, 0.0, None, None, 9)]}  # fmt: skip
+    plot = figures.Lines(id="p", title="t", x_title="x", y_title="y", series=series)
+    assert "3 values of 0 or less are marked at the lower edge." in plot.desc
+    axes = Figure().add_axes((0, 0, 1, 1))
+    figures.draw(axes, plot, style.looks([DDIM, HEUN], [DDIM, HEUN]))
+    marks = [list(line.get_xdata()) for line in axes.lines if line.get_marker() == "v" and line.get_ydata()[0] < 0.05]
+    assert marks == [[5, 9], [9]]
+    said = Panels.said_of_zeros(None, plot)
+    assert said == f"Triangles at the lower edge: 0 ({DDIM} throughout; {HEUN} at 9)."
+    linear = dataclasses.replace(plot, log_y=False)
+    assert linear.nought == {} and "lower edge" not in linear.desc and Panels.said_of_zeros(None, linear) == ""
+
+
+@pytest.mark.parametrize("xs, ticks", [((8, 16), (5, 10, 20)), ((8, 13.37), ()), ((9.5, 10.5), ()), ((6, 40), ())])
+def test_a_narrow_axis_has_two_labelled_ticks_at_least(xs, ticks):
+    from matplotlib.figure import Figure
+
+    series = {DDIM: [Point(x, 0.31 + 0.001 * x, None, None, 9) for x in xs]}
+    plot = figures.Lines(id="p", title="t", x_title="x", y_title="y", series=series, ticks=ticks)
+    axes = Figure().add_axes((0, 0, 1, 1))
+    figures.draw(axes, plot, style.looks([DDIM], [DDIM]))
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        inside = [at for at in axis.get_majorticklocs() if low <= at <= high]
+        labels = [axis.get_major_formatter()(at, 0) for at in inside]
+        assert len(set(labels) - {""}) >= 2, labels
 
 
 def test_numbers_in_the_text_of_a_plot_are_not_rounded():

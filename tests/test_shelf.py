@@ -1,5 +1,6 @@
 """The solver shelf's pages and the referee's sections: what is said of records, and of records that are not there."""
 
+import math
 import re
 
 import pytest
@@ -8,13 +9,15 @@ import benchmarks.report as report
 from benchmarks import suites
 from benchmarks.jobs import Job, UsageError, job
 from benchmarks.records import Place, Record, Score, Store, score_id
-from benchmarks.report import solvers
+from benchmarks.report import choices, solvers
 from benchmarks.statistics import Interval
 from benchmarks.suites import Suite, plan
+from benchmarks.tables.table import Cell
 from reference_impls import catalogue
 
 PLACE = Place(device="cpu", hardware="a processor", threads=1, python="3.11", torch="2.13", platform="linux")
 FIRST, SECOND, NOISY = "song2020ddim.ddim", "lu2022dpmsolverpp.2m", "song2020ddim.stochastic"
+EXACT = {"flow_error": 1e-14, "flow_error_max": 1e-14}
 
 
 def add(store, asked, *, score=None, **fields):
@@ -43,7 +46,7 @@ def shelf(tmp_path):
     store = Store(tmp_path / "store")
     for steps in (6, 12, 24, 48, 96):
         cell(store, FIRST, steps, errors(1.0, steps))
-        cell(store, SECOND, steps, errors(2.0, steps) if steps < 96 else {"flow_error": 1e-14, "flow_error_max": 1e-14})
+        cell(store, SECOND, steps, errors(2.0, steps) if steps < 96 else EXACT)
         cell(store, NOISY, steps, {"sliced_w1": Interval(1 / steps, 0.9 / steps, 1.1 / steps, 40, 0.95, "t", 4)})
     store.close()
     asked = Suite(name="solvers", about="x", select=[{
@@ -78,6 +81,63 @@ def test_orders_are_read_above_the_wall_and_have_an_interval_over_shards():
     found = solvers.slopes(shards, rows, wall=32**-2.0 / 1.5)[FIRST]
     assert "16 to 32 steps" in found.method and found.low <= 2.0 <= found.high and found.n == 3
     assert solvers.slopes(shards, rows, wall=1.0) == {}
+
+
+def errors_of(*methods):
+    """Rows and shards of (series, NFE, errors by shard)."""
+    import pandas as pd
+
+    rms = [math.sqrt(sum(e * e for e in each) / len(each)) for _, _, each in methods]
+    rows = pd.DataFrame([
+        dict(series=name, method=name, job=name, nfe=float(nfe), status="ok", reason="", record="r", estimate=e,
+             low=None, high=None, n=None, blocks=None, level=None, how=None)
+        for (name, nfe, _), e in zip(methods, rms, strict=True)
+    ])  # fmt: skip
+    return rows, {name: each for name, _, each in methods}
+
+
+def test_the_best_at_a_budget_is_named_with_those_not_told_from_it():
+    """b.x wins on two shards of four and loses on two, b.y is another form of the best, b.z always worse by a tenth."""
+    base = [0.10, 0.12, 0.11, 0.13]
+    rows, shards = errors_of(
+        ("a.x", 10, base),
+        ("b.x", 10, [e * c for e, c in zip(base, (0.9, 1.15, 0.95, 1.05), strict=True)]),
+        ("b.y", 7, [e * (1 + 1e-13) for e in base]),
+        ("b.z", 10, [1.1 * e for e in base]),
+    )
+    best, value, tied = choices.chosen(rows, 10, shards, wall=1e-3)
+    assert (best.value, tied.value) == ("a.x", "2 of 3: b.y (NFE 7), .x")
+    assert value.value == pytest.approx(math.sqrt(0.01335)) and value.note == ""
+    best, value, tied = choices.chosen(rows, 10, shards, wall=1.0)
+    assert value.note == "wall" and tied.value.startswith("3 of 3")
+
+
+def test_a_method_that_diverges_on_some_shards_is_not_as_good_for_being_erratic():
+    good = [1e-4 * (1 + 0.1 * k) for k in range(6)]
+    rows, shards = errors_of(("a.x", 10, good), ("b.x", 10, [1e-2, 1e120, 1e-2, 1e118, 1e-2, 1.0]))
+    assert choices.chosen(rows, 10, shards, wall=1e-9)[2].value == "none of 1"
+
+
+def test_many_that_are_tied_are_counted():
+    names = [f"a.m{k}" for k in range(9)]
+    assert choices.named(names, dict.fromkeys(names, "")) == "a.m0, .m1, .m2 and 6 more"
+
+
+def test_a_page_opens_with_the_best_method_of_each_budget(shelf):
+    page = (shelf / "reports" / "solvers-g3-ve-edm.html").read_text()
+    assert page.index('id="budget"') < page.index('id="orders"')
+    for value, best in (("flow-error", SECOND), ("sliced-w1", NOISY)):
+        table = (shelf / "store" / "tables" / f"g3-ve-edm-budget-{value}.csv").read_text()
+        rows = [line.split(",")[:3] for line in table.splitlines() if line.startswith("power(7)")]
+        assert rows == [["power(7)", budget, best] for budget in ("6", "12", "24", "48", "96")]
+    assert "Best is bold" in page.split('id="g3-ve-edm-grid-power-7-flow-error"')[1].split("</details>")[0]
+
+
+def test_orders_that_differ_from_the_declared_by_more_than_the_law_allows_are_marked():
+    """The law allows .15: an interval that reaches into it is not marked."""
+    said = [solvers.against(Cell(1.0, low, high), 2.0).note for low, high in ((1.0, 1.84), (1.0, 1.86), (2.16, 3.0))]
+    assert said == ["below", "", "above"]
+    assert solvers.against(Cell(1.0, 0.9, 1.1), None).note == solvers.against(Cell(), 2.0).note == ""
 
 
 def test_committed_records_are_said_to_be(tmp_path, shelf, monkeypatch):

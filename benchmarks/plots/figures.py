@@ -20,7 +20,8 @@ class Lines:
     """Values against x for several series.
 
     band: (low, high) of the noise floor; guides: slopes drawn as orders; missing: label -> x of failed jobs;
-    ideal: a horizontal line where a perfect sampler is. Values beyond the `ceiling` stand at the upper edge.
+    ideal: a horizontal line where a perfect sampler is. Values beyond the `ceiling` stand at the upper edge, zeros
+    of a logarithmic axis at the lower one.
     """
 
     id: str
@@ -37,22 +38,38 @@ class Lines:
     ideal_title: str = "exact"
     guides: Sequence[int] = ()
     missing: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    reach: float = 100.0  # of a logarithmic axis, see `ceiling`
     apart: bool = False  # series shifted sideways by up to 4 %, so that intervals at equal x do not hide each other
 
     @cached_property
     def ceiling(self) -> float:
-        """Of a logarithmic axis: a hundred times the median of the series' largest values, so that one method that
+        """Of a logarithmic axis: so many times the median of the series' largest values, so that one method that
         diverges does not flatten the others."""
         if not self.log_y:
             return math.inf
         largest = [y for points in self.series.values() if (y := max((p.y for p in points), default=0.0)) > 0]
-        return 100 * median(largest) if largest else math.inf
+        return self.reach * median(largest) if largest else math.inf
+
+    @cached_property
+    def positive(self) -> list[float]:
+        """The values that a logarithmic axis shows."""
+        return [p.y for points in self.series.values() for p in points if 0 < p.y <= self.ceiling]
+
+    @property
+    def logarithmic(self) -> bool:
+        return self.log_y and bool(self.positive)
 
     @property
     def beyond(self) -> dict[str, list[Point]]:
         """label -> points above the ceiling."""
         found = {label: [p for p in points if p.y > self.ceiling] for label, points in self.series.items()}
         return {label: points for label, points in found.items() if points}
+
+    @property
+    def nought(self) -> dict[str, list[Point]]:
+        """label -> points at or below 0, where the axis is logarithmic."""
+        found = {label: [p for p in points if p.y <= 0] for label, points in self.series.items()}
+        return {label: points for label, points in found.items() if points and self.logarithmic}
 
     @property
     def desc(self) -> str:
@@ -66,6 +83,8 @@ class Lines:
             parts.append(f"{self.band_title}: {self.band[0]:.3g} to {self.band[1]:.3g}.")
         off = sum(map(len, self.beyond.values()))
         parts += [f"{off} values above {self.ceiling:.3g} are marked at the upper edge."] if off else []
+        low = sum(map(len, self.nought.values()))
+        parts += [f"{low} values of 0 or less are marked at the lower edge."] if low else []
         failed = sum(map(len, self.missing.values()))
         return " ".join(parts + ([f"{failed} failed jobs are marked at the upper edge."] if failed else []))
 
@@ -104,14 +123,29 @@ def logarithmic(axis, least: float, most: float, decades: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _two_ticks(axis, least: float, most: float) -> None:
+    """Ticks at the ends of the data where a logarithmic axis has fewer than two, for one alone gives no scale; one
+    between them stays if there is room."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = axis.get_view_interval()
+    inside = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+    if len(inside) > 1 or not least < most:
+        return
+    apart = (high / low) ** 0.12
+    kept = [tick for tick in inside if least * apart <= tick <= most / apart]
+    axis.set_major_locator(FixedLocator([least, *kept, most]))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: said(float(f"{value:.3g}"))))
+    axis.set_minor_locator(NullLocator())
+
+
 def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     """One panel: series over band and guides."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     if plot.log_x:
         axes.set_xscale("log")
-    positive = [p.y for points in plot.series.values() for p in points if 0 < p.y <= plot.ceiling]
-    log_y = plot.log_y and bool(positive)
+    positive, log_y = plot.positive, plot.logarithmic
     if log_y:
         axes.set_yscale("log", nonpositive="clip")
     middle = (len(plot.series) - 1) / 2
@@ -131,6 +165,8 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
         _at_the_edge(axes, places, "x", looks[label])
     for label, points in plot.beyond.items():
         _at_the_edge(axes, [p.x for p in points], "^", looks[label])
+    for label, points in plot.nought.items():
+        _at_the_edge(axes, [p.x for p in points], "v", looks[label], 1 - EDGE)
     if plot.ticks:
         axes.xaxis.set_major_locator(FixedLocator(list(plot.ticks)))
         axes.set_xticklabels([f"{tick:g}" for tick in plot.ticks])
@@ -141,14 +177,21 @@ def draw(axes, plot: Lines, looks: Mapping[str, Look]) -> None:
     if plot.log_x and not plot.ticks:
         logarithmic(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points), decades=2.6)
     if log_y:
-        logarithmic(axes.yaxis, *_range(positive), decades=2)
+        floor = [bound for bound in plot.band or () if bound > 0]
+        logarithmic(axes.yaxis, *_range([*positive, *floor]), decades=2)
+        _two_ticks(axes.yaxis, *_range(positive))
+    if plot.log_x:
+        _two_ticks(axes.xaxis, *_range(p.x for points in plot.series.values() for p in points))
     axes.set_xlabel(plot.x_title)
     axes.set_title(plot.y_title, fontsize=9.5)
 
 
-def _at_the_edge(axes, places: Sequence[float], mark: str, look: Look) -> None:
-    """Marks at the upper edge for what has no place in the panel."""
-    axes.plot(places, [0.985] * len(places), linestyle="none", marker=mark, color=look.colour, markersize=6,
+EDGE = 0.985  # the height, of 1, at which marks at the upper edge stand
+
+
+def _at_the_edge(axes, places: Sequence[float], mark: str, look: Look, high: float = EDGE) -> None:
+    """Marks at an edge for what has no place in the panel."""
+    axes.plot(places, [high] * len(places), linestyle="none", marker=mark, color=look.colour, markersize=6,
               transform=axes.get_xaxis_transform(), clip_on=False)  # fmt: skip
 
 

@@ -73,13 +73,13 @@ def looks(ids: Iterable[str], labels: Iterable[str]) -> Mapping[str, Look]:
 
 def _places(papers: list[str], known: list[str]) -> dict[str, tuple[int, int, int]]:
     """id -> (colour, marker, dashes) by place: a paper takes the colour that has the fewest methods so far, and its
-    methods walk on through that colour's looks."""
+    methods walk on through that colour's looks. Marker and dashes step together, so that neighbours differ in both; as
+    their numbers share no factor, every pair of them comes once before any comes again."""
     taken, found = [0] * len(SERIES_MARK), {}
     for paper in papers:
         colour = taken.index(min(taken))
         for id in (id for id in known if id.split(".", 1)[0] == paper):
-            marker, dashes = taken[colour] % len(MARKERS), taken[colour] // len(MARKERS) % len(DASHES)
-            found[id] = colour, marker, dashes
+            found[id] = colour, taken[colour] % len(MARKERS), taken[colour] % len(DASHES)
             taken[colour] += 1
     return found
 

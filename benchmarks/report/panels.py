@@ -97,17 +97,23 @@ class Panels:
             failed = views.failures(views.of_value(rows, metric, metric))
             failed = failed[failed[x].notna()]
             missing = {label: sorted(set(of[x].astype(float))) for label, of in failed.groupby("series")}
+            band = self.band(floors, metric)
             title = measure.title + (f" [{measure.unit}]" if measure.unit else "")
             plot = figures.Lines(
                 id=views.slug("plot", id, metric), title=f"{measure.title} against {x}, {id}", series=series,
                 x_title=X_TITLES[x], y_title=title,
                 log_y=always_log and measure.better == "lower" or self.log_scale(series, measure), ticks=ticks,
-                band=self.band(floors, metric),
+                band=band, reach=10.0 if always_log and self.grounded(series, band) else 100.0,
                 ideal=measure.ideal if measure.ideal else None, ideal_title="ideal", missing=missing,
                 guides=guides if "exact_flow" in measure.needs else (), apart=bool(ticks),
             )  # fmt: skip
             made.append((figures.lines(plot, self.looks), self.said_of(plot, measure)))
         return Plots(tuple(made), table) if made else None
+
+    def grounded(self, series: dict[str, list[views.Point]], band: tuple[float, float] | None) -> bool:
+        """Whether the least value stands near its floor, so that one outlier would be all that the panel shows."""
+        extent = views.extent(series)
+        return band is not None and extent is not None and band[1] > 0.1 * extent[0]
 
     def log_scale(self, series: dict[str, list[views.Point]], measure: views.Measure) -> bool:
         extent = views.extent(series)
@@ -130,7 +136,19 @@ class Panels:
         shifted = "Shifted sideways by up to 4 % so that bars stay apart." if plot.apart else ""
         crosses = "Crosses at the upper edge: failed jobs." if plot.missing else ""
         beyond = f"Triangles at the upper edge: values above {plot.ceiling:.1e}." if plot.beyond else ""
-        return " ".join(part for part in (better, bars, shifted, crosses, beyond) if part)
+        return " ".join(part for part in (better, bars, shifted, crosses, beyond, self.said_of_zeros(plot)) if part)
+
+    def said_of_zeros(self, plot: figures.Lines) -> str:
+        """Which series stand at the lower edge of a logarithmic panel: all too easily they are the best, unseen."""
+        if not plot.nought:
+            return ""
+        value = "0" if all(p.y == 0 for points in plot.nought.values() for p in points) else "0 or less"
+        always = [label for label, points in plot.nought.items() if len(points) == len(plot.series[label])]
+        at = {label: ", ".join(f"{p.x:g}" for p in points)
+              for label, points in plot.nought.items() if label not in always}  # fmt: skip
+        named = [*(f"{label} throughout" for label in always), *(f"{label} at {x}" for label, x in at.items())]
+        more = f" and {len(named) - 6} more" if len(named) > 6 else ""
+        return f"Triangles at the lower edge: {value} ({'; '.join(named[:6])}{more})."
 
     def with_floors(self, rows: pd.DataFrame) -> pd.DataFrame:
         import pandas as pd

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -121,7 +121,7 @@ class Table:
         if len(every) == 1:
             said.append(f"n = {every.pop()} per estimate.")
         elif every:
-            parts = (f"{column.title} {_few(ns)}" for column, ns in self._by_column(lambda cell: cell.n))
+            parts = (f"{column.title}: {_few(ns)}" for column, ns in self._by_column(lambda cell: cell.n))
             said.append("n per estimate: " + "; ".join(parts) + ".")
         hows = {cell.how for cell in self._measured()} - {""}
         if len(hows) == 1:
@@ -180,8 +180,8 @@ def number(value: Number) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def ranked(table: Table) -> Table:
-    """The same table with best and statistically tied best marked in every column that has a better direction."""
+def marks(cells: Mapping[str, Cell], better: str) -> dict[str, str]:
+    """name -> "best", "tied" or "" by the cells' intervals; failures and words have no mark."""
     from benchmarks.statistics import Interval, tied_best
 
     def bounds(cell: Cell):
@@ -192,12 +192,18 @@ def ranked(table: Table) -> Table:
         low, high = min(cell.low, cell.value), max(cell.high, cell.value)
         return Interval(cell.value, low, high, cell.n or 0, cell.level or 0.95, cell.how, cell.blocks or 0)
 
+    entries = {name: bounds(cell) for name, cell in cells.items()}
+    return tied_best(entries, better) if sum(entry is not None for entry in entries.values()) > 1 else {}
+
+
+def ranked(table: Table) -> Table:
+    """The same table with best and statistically tied best marked in every column that has a better direction."""
     rows = [list(row.cells) for row in table.rows]
     for k, column in enumerate(table.columns):
-        entries = {str(i): bounds(row.cells[k]) for i, row in enumerate(table.rows) if row.kind == ""}
-        if column.better not in ("lower", "higher") or sum(entry is not None for entry in entries.values()) < 2:
+        if column.better not in ("lower", "higher"):
             continue
-        for i, mark in tied_best(entries, column.better).items():
+        entries = {str(i): row.cells[k] for i, row in enumerate(table.rows) if row.kind == ""}
+        for i, mark in marks(entries, column.better).items():
             rows[int(i)][k] = replace(rows[int(i)][k], mark=mark)
     kept = (replace(row, cells=tuple(cells)) for row, cells in zip(table.rows, rows, strict=True))
     return replace(table, rows=tuple(kept))

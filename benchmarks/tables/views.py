@@ -117,42 +117,51 @@ def methods(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[(frame.method != "target") & (frame.method != "flow")]
 
 
-def within(frame: pd.DataFrame, budget: int, below: float) -> pd.DataFrame:
+def within(frame: pd.DataFrame, budget: int, below: float = 0) -> pd.DataFrame:
     """Per series the rows with the largest metered NFE in (below, budget]."""
     rows = frame[(frame.nfe <= budget) & (frame.nfe > below)]
     return rows[rows.nfe == rows.groupby("series").nfe.transform("max")]
 
 
 def spans(budgets: Sequence[int] = BUDGETS) -> list[tuple[int, float]]:
-    """(budget, the budget below it): a job counts for the smallest budget that holds its metered NFE."""
+    """(budget, the budget below it)."""
     return list(zip(budgets, [0, *budgets[:-1]], strict=True))
+
+
+def asked_of(frame: pd.DataFrame, budgets: Sequence[int] = BUDGETS) -> list[int]:
+    """The budgets that buy any method more than the budget below: the others would say the same again."""
+    nfe = methods(frame).nfe
+    return [budget for budget, below in spans(budgets) if ((nfe > below) & (nfe <= budget)).any()]
 
 
 def by_budget(
     frame: pd.DataFrame, measure: Measure, *, id: str, title: str, caption: str, budgets: Sequence[int] = BUDGETS
 ) -> Table:
-    """Methods x NFE for one value; the metered NFE is printed where it is below the budget."""
+    """Methods x budgets for one value, each method at its largest metered NFE within the budget; the metered NFE is
+    printed where it is below the budget."""
     mine = of_value(methods(frame), measure.name, measure.metric)
-    columns, found = [], {}
-    for budget, below in spans(budgets):
-        columns.append(Column(f"nfe_{budget}", f"NFE {budget}", better=measure.better))
-        for row in within(mine, budget, below).itertuples():
+    budgets = asked_of(mine, budgets)
+    columns = tuple(Column(f"nfe_{budget}", f"NFE up to {budget}", better=measure.better) for budget in budgets)
+    found = {}
+    for budget in budgets:
+        for row in within(mine, budget).itertuples():
             note = f"NFE {row.nfe:g}" if row.nfe != budget else ""
-            found.setdefault((row.series, budget), cell(row, note=note))
+            found[row.series, budget] = cell(row, note=note)
     labels = sorted({label for label, _ in found})
     rows = [Row((label,), tuple(found.get((label, b), Cell()) for b in budgets)) for label in labels]
     floor = of_value(floor_rows(frame), measure.name, measure.metric)
     rows += [Row(("noise floor",), tuple(cell(row) for _ in budgets), "floor") for row in floor.head(1).itertuples()]
-    return ranked(Table(id, title, caption, ("Method",), tuple(columns), tuple(rows)))
+    return ranked(Table(id, title, caption, ("Method",), columns, tuple(rows)))
 
 
 def by_metric(
-    frame: pd.DataFrame, chosen: Sequence[Measure], budget: int, below: float, *, id: str, title: str, caption: str
+    frame: pd.DataFrame, chosen: Sequence[Measure], budget: int, *, id: str, title: str, caption: str
 ) -> Table:
-    """Methods x metrics at one NFE budget, with the metered NFE."""
+    """Methods x metrics, each method at its largest metered NFE within the budget, which is printed."""
     columns = [Column("nfe", "NFE"), *(Column(m.name, m.title, m.unit, m.better) for m in chosen)]
     mine = methods(frame)
-    parts = {m.name: within(of_value(mine, m.name, m.metric), budget, below).groupby("series") for m in chosen}
+    scored = within(mine[(mine.status != "ok") | mine.value.isin({m.name for m in chosen})], budget)
+    parts = {m.name: of_value(scored, m.name, m.metric).groupby("series") for m in chosen}
     labels = sorted({label for groups in parts.values() for label in groups.groups})
     rows = []
     for label in labels:
