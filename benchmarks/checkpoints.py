@@ -297,7 +297,8 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
 
     The state is saved at each report, so a killed run goes on where it was; a finished one starts anew. The averaged
     weights are what is kept. Other seeds than 0 go to the cache, uncommitted. show: called at each report.
-    On one machine, torch version and thread number the result is bitwise the same; elsewhere it differs by round-off.
+    On one kind of processor, torch version and thread number the result is bitwise the same (`trilemma lock train` is
+    of one thread); elsewhere it differs by round-off.
     """
     recipe_name, seed = split_name(name)
     recipe = recipes.named(recipe_name)
@@ -321,7 +322,8 @@ def train(name: str, *, device: torch.device | str = "cpu", every: int = 200, sh
         licence=LICENCE, recipe=recipe.name, recipe_sha256=recipe.sha256, seed=seed, data_sha256=_data_digest(recipe),
         parent=parent,
         parameters=sum(value.numel() for value in weights.values()),
-        trained=f"{recipe.plan.steps} updates by torch {torch.__version__} on {device.type}",
+        trained=f"{recipe.plan.steps} updates by torch {torch.__version__} on {device.type}"
+        + (f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""),
     )  # fmt: skip
     folder = COMMITTED if seed == 0 else cache_folder() / "checkpoints"
     _written(folder / new.file, content)

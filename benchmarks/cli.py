@@ -568,6 +568,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a checkpoint again by its recipe and pin it. A killed training goes on where it was."""
+    import torch
     from rich.console import Console
 
     from benchmarks import checkpoints
@@ -581,6 +582,7 @@ def train(
             said = f"{name}: {progress.step} of {plan.steps} updates, loss {progress.loss:.4f}, {seconds:.0f} s"
             console.print(said, end="\r")
 
+    torch.set_num_threads(1)  # sums are then those of any machine with such a processor, however many cores it has
     entry = checkpoints.train(name, device=device, show=shown)
     row = {"checkpoint": entry.name, "file": entry.file, "sha256": entry.sha256, "bytes": entry.bytes}
     emit(row) if as_json else show([row], "trained")
