@@ -2,7 +2,8 @@
 
 Cost is counted in evaluations: a predictor-corrector sampler with N steps and one correction has 2 N. The claim about
 likelihoods was frozen before any of its jobs was run; training seeds 0 to 4 had left it open, [-.016, .073] with sub-VP
-the worse, and it is judged on the ten after them alone.
+the worse, and it is judged on the ten after them alone. Their first networks gave [-.0012, .0436]; their files were lost,
+and most of those trained again in one thread are others to the last digits of training: what is shown is of these.
 """
 
 import math
