@@ -11,7 +11,6 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -428,29 +427,11 @@ def work(
 
     torch.set_num_threads(1)
     engine.work(
-        tasks_of(sys.stdin.buffer),
+        sys.stdin.buffer,
         records.Store(store or records.RUNS, beside=[records.REFERENCE]),
         device,
         lambda reply: os.write(out, json.dumps(reply).encode() + b"\n") and None,
     )
-
-
-def tasks_of(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines that are tasks. Raises UsageError on the first that is none."""
-    from pydantic import ValidationError
-
-    from benchmarks.jobs import Job, UsageError
-
-    for line in lines:
-        try:
-            task = json.loads(line)
-            Job(**task["job"])
-            task["kind"]
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
-            shown = line.decode(errors="replace").strip()[:80]
-            why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            raise UsageError(f"task: {shown!r}, expected a line of JSON with kind and job ({why})") from None
-        yield line
 
 
 # the referee

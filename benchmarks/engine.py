@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from benchmarks import checkpoints, provenance, score
-from benchmarks.jobs import ALONE, Job
+from benchmarks.jobs import ALONE, Job, UsageError
 from benchmarks.records import Record, Status, Store
 from benchmarks.run import answered, record_of
 from benchmarks.suites import Plan
@@ -349,12 +349,11 @@ class Run:
 
 
 def work(lines: Iterable[bytes], store: Store, device: str, reply: Callable[[dict[str, Any]], None]) -> None:
-    """The worker's loop: one task per line, one reply when its records are in the store."""
+    """The worker's loop: one task per line, one reply when its records are in the store. Raises UsageError."""
     scorer = score.Scorer(store, device)
     reply({"ready": os.getpid()})
     for line in lines:
-        task = json.loads(line)
-        job = Job(**task["job"])
+        task, job = task_of(line)
         if task["kind"] == "score":
             reply(_scored(scorer, job, task))
             continue
@@ -362,6 +361,17 @@ def work(lines: Iterable[bytes], store: Store, device: str, reply: Callable[[dic
         record = there if there is not None and there.status == "ok" else answered(job, device, store)
         evaluations = record.values.get("nfe", 0) * job.n if record.status == "ok" else 0
         reply({"status": record.status, "reason": record.reason, "seconds": record.seconds, "evaluations": evaluations})
+
+
+def task_of(line: bytes) -> tuple[dict[str, Any], Job]:
+    """The task of a line and its job. Raises UsageError where it is none."""
+    try:
+        task = json.loads(line)
+        return {"kind": task["kind"], **task}, Job(**task["job"])  # KeyError where either is missing
+    except (ValueError, KeyError, TypeError) as error:  # pydantic's are ValueErrors
+        shown = line.decode(errors="replace").strip()[:80]
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise UsageError(f"task: {shown!r}, expected a line of JSON with kind and job ({why})") from None
 
 
 def _scored(scorer: score.Scorer, job: Job, task: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ledger: every claim is frozen and askable, verdicts follow from records alone, and what is missing is said."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,18 @@ def interval(low: float, high: float) -> Interval:
 def test_verdicts_follow_the_interval(bounds, outcome):
     finding = claims._finding(one(lambda _: interval(*bounds)), {}, {}, set())
     assert finding.outcome == outcome and (finding.low, finding.high) == bounds and finding.n == 20
+
+
+def test_the_level_counts_every_claim_of_a_paper(monkeypatch):
+    """Those out of reach too, as the design has it: what is within reach changes, and a verdict must not with it."""
+    kept = one(lambda e: interval(0.1, 0.3))
+    row = replace(kept, key="song2020ddim/row", jobs=list, judge=None, missing="the authors' weights")
+    seen = []
+    asking = replace(kept, key="song2020ddim/asks", judge=lambda e: seen.append(e.level) or interval(0.1, 0.3))
+    other = replace(kept, key="karras2022edm/other")
+    monkeypatch.setattr(claims, "claims", lambda: {c.key: c for c in (kept, asking, row, other)})
+    claims._finding(asking, {}, {}, set())
+    assert seen == [claim_level(3)]
 
 
 def test_a_failed_job_is_out_of_reach_and_an_unrun_one_is_not():

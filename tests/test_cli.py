@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import cli, doctor, listings, records, suites
+from benchmarks import cli, doctor, engine, listings, records, suites
 from benchmarks.jobs import UsageError
 from reference_impls import catalogue
 
@@ -75,13 +75,13 @@ def test_a_suite_is_called_like_its_file(tmp_path, capsys):
 @pytest.mark.parametrize("line", [b'{"bad\n', b"3\n", b'{"kind": "job"}\n', b'{"kind": "job", "job": {"kind": "?"}}\n'])
 def test_what_is_no_task_is_a_mistake(line):
     with pytest.raises(UsageError, match="expected a line of JSON with kind and job"):
-        list(cli.tasks_of([line]))
+        engine.task_of(line)
 
 
-def test_a_task_goes_through_as_it_is(tiny):
+def test_a_task_is_read_with_its_job(tiny):
     job = suites.plan(suites.named(tiny)).jobs()[0]
-    line = json.dumps({"kind": "job", "job": job.asked}).encode() + b"\n"
-    assert list(cli.tasks_of([line])) == [line]
+    task = {"kind": "job", "job": job.asked}
+    assert engine.task_of(json.dumps(task).encode() + b"\n") == (task, job)
 
 
 def test_an_empty_store_is_said_and_none_is_made_to_read(tiny, tmp_path, capsys, monkeypatch):

@@ -37,6 +37,6 @@ def score(samples: Shards, context: Context) -> Scores:
 METRICS = (
     Metric(
         name="seam_energy", title="Jump across the border of what is known", unit="square", better="ideal", ideal=None,
-        needs=frozenset({"guides", "known", "train"}), score=score,
+        needs=frozenset({"guides", "known", "train"}), score=score,  # of data: laws on the plane have no neighbours
     ),
 )  # fmt: skip
