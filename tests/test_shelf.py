@@ -126,6 +126,7 @@ def test_many_that_are_tied_are_counted():
 def test_a_page_opens_with_the_best_method_of_each_budget(shelf):
     page = (shelf / "reports" / "solvers-g3-ve-edm.html").read_text()
     assert page.index('id="budget"') < page.index('id="orders"')
+    assert re.search(r"n = \d+ start states, the same for all", page)
     for value, best in (("flow-error", SECOND), ("sliced-w1", NOISY)):
         table = (shelf / "store" / "tables" / f"g3-ve-edm-budget-{value}.csv").read_text()
         rows = [line.split(",")[:3] for line in table.splitlines() if line.startswith("power(7)")]

@@ -39,7 +39,11 @@ def choices(
         for key, part in views.settled(rows, ["process", "grid"])
         for budget in views.asked_of(part, budgets)
     ]
-    caption = CAPTION.format(how=BY_SHARDS if rows.low.isna().any() else BY_INTERVALS)
+    caption = CAPTION.format(how=BY_INTERVALS)
+    if rows.low.isna().any():
+        sizes = ", ".join(f"{size:g}" for size in sorted(set(rows["size"])))
+        said = CAPTION.format(how=BY_SHARDS)
+        caption = f"{said} n = {sizes} start states, the same for all; an error has no interval of its own."
     return Table(id, title, caption, ("Grid", "NFE up to"), columns, tuple(made))
 
 
