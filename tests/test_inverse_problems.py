@@ -12,7 +12,8 @@ from benchmarks.laws import inverse as laws
 from reference_impls import targets
 from reference_impls.core.draws import Philox
 from reference_impls.core.types import Noised
-from reference_impls.targets import inverse
+from reference_impls.targets import cascaded, inverse
+from reference_impls.targets.atoms import Atoms
 from reference_impls.targets.inverse import Mask, Matrix, Measurement
 
 F64 = dict(dtype=torch.float64)
@@ -278,3 +279,30 @@ def test_gaussian_pictures_have_their_truths_and_reference():
     error = (problem.mean_given(problem.y) - problem.truth).square().sum(1)
     trace = problem.rows([0]).posterior.variances.sum()  # of the posterior covariance, the same for every y
     assert error.mean().item() == pytest.approx(trace.item(), rel=5 * (error.std() / error.mean() / 20).item())
+
+
+def test_a_first_stage_of_one_step_makes_the_mean_and_of_many_the_law_of_the_pictures():
+    """Of 2,000 pictures by 200 steps mean and covariance are those of the 897 with their noise; by five steps they have
+    lost variance, in every pixel that varies."""
+    real = targets.named("digits-superresolution")
+    small = real.measurement.operator.forward(real.prior.atoms)
+    law = Atoms("small", small.reshape(-1, 1, 4, 4), blur=real.measurement.noise_std)
+    one = cascaded.first_stage(law, 1, 3).flatten(1)
+    torch.testing.assert_close(one, small.mean(0).expand(3, 16), rtol=0, atol=1e-12)
+    many = cascaded.first_stage(law, 200, 2000).flatten(1)
+    covariance = torch.cov(small.T, correction=0) + 0.04 * torch.eye(16, **F64)
+    spread = covariance.diagonal()
+    assert ((many.mean(0) - small.mean(0)).abs() < 5 * (spread / 2000).sqrt()).all()
+    error = (spread.outer(spread) + covariance**2).sqrt() / math.sqrt(2000)  # of a normal law's covariance
+    assert ((torch.cov(many.T) - covariance).abs() < 5 * error + 0.01).all()  # .01: 200 steps are not the limit
+    assert (cascaded.first_stage(law, 5, 2000).flatten(1).var(0) < 0.9 * spread).all()
+
+
+def test_pictures_of_a_first_stage_have_no_truth_and_are_enlarged_as_real_ones_are():
+    real, made = targets.named("digits-superresolution"), targets.named("digits-cascade")
+    assert made.truth is None and made.reference is None and made.name == real.name
+    assert made.measurement.picture.shape == real.measurement.picture.shape == (900, 1, 4, 4)
+    assert torch.equal(made.rows([5, 2]).measurement.y, made.measurement.y[[5, 2]])
+    seen = made.measurement.picture[:4]
+    assert torch.equal(made.mean_given(seen), real.mean_given(seen))
+    torch.testing.assert_close(made.posterior_mean[:4], made.mean_given(seen), rtol=0, atol=1e-12)

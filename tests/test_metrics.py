@@ -1210,6 +1210,48 @@ def test_seam_energy_counts_the_jumps_across_the_border_alone():
         seam.score(shards(pictures), dataclasses.replace(context, known=shards(known | True)))
 
 
+# samples of many measurements against the prior
+
+
+def pooled(samples, group, problem, sizes=1):
+    context = Context(problem=problem, group=[group])
+    return metrics.named("prior_frechet").score([samples], context)["prior_frechet"]
+
+
+def test_exact_posterior_samples_of_real_pictures_have_the_prior_s_moments():
+    """Between them they have the prior's law, and their means have not: these lose the posterior's variance. A shift by
+    c adds its square in each of 64 pixels. The order of the rows means nothing."""
+    problem, group = targets.named("digits-superresolution"), torch.arange(900)
+    floor = metrics.named("prior_frechet").floor(Context(problem=problem, group=[group]))["prior_frechet"]
+    assert (floor.n, floor.blocks) == (900, 10) and floor.low < 0 < floor.high
+    assert pooled(problem.posterior_mean, group, problem).low > floor.high
+    exact = problem.posterior.sample(Philox(5, 900), torch.empty(900, 1, 8, 8, dtype=torch.float64))
+    found = pooled(exact, group, problem)
+    assert found.low < 0 < found.high
+    plugin = found.estimate - pooled(exact + 0.5, group, problem).estimate
+    gap = (exact.mean(0) - problem.prior.atoms.mean(0)).sum().item()
+    assert plugin == pytest.approx(-(64 * 0.25 + 2 * 0.5 * gap), rel=0.02)
+    order = torch.randperm(900, generator=torch.Generator().manual_seed(1))
+    assert pooled(exact[order], order, problem).estimate == pytest.approx(found.estimate, abs=1e-9)
+
+
+def test_pictures_of_a_first_stage_of_few_steps_are_enlarged_to_another_law():
+    floors = {}
+    for name in ("digits-superresolution", "digits-cascade"):
+        context = Context(problem=targets.named(name), group=[torch.arange(900)])
+        floors[name] = metrics.named("prior_frechet").floor(context)["prior_frechet"]
+    assert floors["digits-cascade"].low > floors["digits-superresolution"].high
+
+
+def test_one_measurement_s_posterior_is_told_from_the_prior():
+    """Known moments in closed form: the Gaussian prior N(0, 2) and its posterior N(1, .3)."""
+    problem = targets.named("gaussian-1d-seen")
+    context = Context(problem=problem, group=shards(torch.zeros(900, dtype=torch.int64)))
+    found = metrics.named("prior_frechet").floor(context)["prior_frechet"]
+    exact = 1 + 2 + 0.3 - 2 * math.sqrt(2 * 0.3)
+    assert found.low < exact < found.high and found.blocks == 10
+
+
 # second moments
 
 
