@@ -29,8 +29,8 @@ def score(samples: Shards, context: Context) -> Scores:
     lengths = {len(shard) for shard in samples}
     if len(samples) < 3 or len(lengths) > 1 or lengths == {1}:
         raise ValueError(
-            f"samples: {len(samples)} shards of {min(lengths)} to {max(lengths)} samples, expected at least 3 shards of one "
-            "length above 1"
+            f"samples: {len(samples)} shards of {min(lengths)} to {max(lengths)} rows, expected at least 3, all of one "
+            "length above 1; a shard is a chain"
         )
     chains = torch.stack([flat(shard) for shard in samples])
     left_out = [correlation_time(torch.cat([chains[:j], chains[j + 1 :]])) for j in range(len(chains))]
