@@ -24,7 +24,8 @@ SCALED = "64 to 256 pixels, text and FID to 8x8 digits, an exact denoiser and PS
 
 CASCADED = (
     "64 to 256 pixels, text and FID in Inception's features to 8x8 digits and pixels, U-Nets of 95,289; a first stage of 5 "
-    "evaluations by the exact denoiser of 4x4 pictures, 10 in the second: 11.25 weighed by pixels, whatever the level"
+    "evaluations by the exact denoiser of 4x4 pictures, 10 in the second: 11.25 weighed by pixels, whatever the level. Both "
+    "networks were trained on pictures with noise of .2, an augmentation of its own"
 )
 
 
