@@ -1210,6 +1210,48 @@ def test_seam_energy_counts_the_jumps_across_the_border_alone():
         seam.score(shards(pictures), dataclasses.replace(context, known=shards(known | True)))
 
 
+# chains, and far edits
+
+
+def autoregressive(length: int, share: float, chains: int = 400) -> torch.Tensor:
+    """[chains,length,1] of a stationary process with autocorrelation share^lag and unit variance."""
+    z, rows = normals(71, chains, length), []
+    for step in range(length):
+        rows.append(z[:, step] if not rows else share * rows[-1] + math.sqrt(1 - share**2) * z[:, step])
+    return torch.stack(rows, 1)[..., None]
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.8])
+def test_correlation_time_of_an_autoregressive_chain_has_its_closed_form(share):
+    length = 20
+    exact = 1 + 2 * sum((1 - lag / length) * share**lag for lag in range(1, length))
+    samples = list(autoregressive(length, share))
+    metric = metrics.named("correlation_time")
+    found = metric.score(samples, Context())["correlation_time"]
+    assert found.low < exact < found.high and found.high - found.low < 0.5 * exact and found.blocks == 400
+    far = [sample + 100 for sample in samples]  # where a chain lies changes nothing
+    assert metric.score(far, Context())["correlation_time"].estimate == pytest.approx(found.estimate, rel=1e-9)
+
+
+def test_correlation_time_wants_chains():
+    for samples in ([normals(1, 5, 2)] * 2, [normals(1, 1, 2)] * 9, [normals(1, rows, 2) for rows in (4, 5, 5)]):
+        with pytest.raises(ValueError, match="expected at least 3, all of one length above 1"):
+            metrics.named("correlation_time").score(samples, Context())
+
+
+def test_the_distance_that_95_percent_keep_covers_its_quantile():
+    """|z| of a plane normal law: the quantile is sqrt(2 log 20); the interval covers it about as often as it says."""
+    exact, metric, covered = math.sqrt(2 * math.log(20)), metrics.named("guide_distance_95"), 0
+    for seed in range(200):
+        guides = shards(normals(1000 + seed, 900, 2))
+        samples = [guide + gap for guide, gap in zip(guides, shards(normals(seed, 900, 2)), strict=True)]
+        found = metric.score(samples, Context(guides=guides))["guide_distance_95"]
+        covered += found.low <= exact <= found.high
+    assert 184 <= covered <= 199  # 190 expected, and a little more, as order statistics are discrete
+    with pytest.raises(ValueError, match="samples: 30, expected more"):
+        metric.score([normals(1, 30, 2)], Context(guides=[normals(2, 30, 2)]))
+
+
 # samples of many measurements against the prior
 
 

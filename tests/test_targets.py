@@ -361,3 +361,26 @@ def test_classes_of_the_digits_are_those_of_the_file():
     assert torch.allclose(digit.class_weights * 897, labels.bincount().double(), rtol=0, atol=1e-12)
     near = digit.given(labels).mean(images, 1.0, 1e-3)  # at so little noise each digit is its own denoised self
     assert (near - images).abs().max() <= 1e-12
+
+
+# Laws of several scales
+
+
+def test_normal_laws_are_of_the_scale_they_are_called_by():
+    for written, variance in ((".04", 0.04), ("1", 1.0), ("9", 9.0)):
+        law = targets.named(f"normal-{written}-8d")
+        assert law.total_variance == pytest.approx(8 * variance) and law.mu.abs().max() == 0 and law.shape == (8,)
+
+
+def test_a_point_is_its_own_mean_and_sample():
+    law, x = targets.named("point-4d"), float64(3, 1, 2, 2)
+    for sigma in (0.0, 1.0, 80.0):
+        assert torch.equal(law.mean(x, 1.0, sigma), law.mu.expand(3, 1, 2, 2))
+    assert torch.equal(law.sample(Philox(1, 3), x), law.mu.expand(3, 1, 2, 2)) and law.mu.square().mean() == 1
+
+
+def test_a_flat_law_has_no_score_where_its_guides_are():
+    problem = targets.named("flat-64d-guides")
+    x = problem.guide.image * 10
+    score = (problem.prior.mean(x, 1.0, 1.0) - x) / 1.0
+    assert problem.guide.image.shape == (20, 64) and score.norm(dim=1).max() < 1e-5
