@@ -9,12 +9,12 @@ from benchmarks.statistics import Interval, t_interval
 SEEDS = range(10)
 
 
-def g3(method: str, steps: int) -> list[Job]:
+def g3(method: str, steps: int, seeds: range = SEEDS) -> list[Job]:
     """20,000 samples of G3 from exact p_1 down to t = .01, lam grid, for each seed."""
     return [
         job(kind="sample", method=method, target="g3", process="vp-linear[0.01,1]", grid="lam", steps=steps, n=20_000,
             shards=10, seed=seed, start="exact")
-        for seed in SEEDS
+        for seed in seeds
     ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Claims about lou2024sedd."""
+"""Claims about lou2024sedd. At 16 steps ten seeds had left the analytic step against Euler's at [-.0014, .0056] and asked
+for 28: it is judged on 100 others alone."""
 
 from benchmarks.claims import Claim, Evidence, paired_over
 from benchmarks.jobs import Job, job
@@ -7,12 +8,12 @@ from benchmarks.statistics import Interval
 EULER, ANALYTIC = "lou2024sedd.euler", "lou2024sedd.analytic"
 
 
-def joint(method: str, process: str, steps: int) -> list[Job]:
-    """20,000 pairs from the 3x3 joint with exact ratios, under each of 10 seeds."""
+def joint(method: str, process: str, steps: int, seeds: range = range(10)) -> list[Job]:
+    """20,000 pairs from the 3x3 joint with exact ratios, under each of the seeds."""
     return [
         job(kind="sample", method=method, target="joint-3x3", process=process, grid="t", steps=steps, n=20_000, shards=10,
             seed=seed, start="card")
-        for seed in range(10)
+        for seed in seeds
     ]  # fmt: skip
 
 
@@ -25,30 +26,25 @@ def markov(steps: int) -> list[Job]:
     ]  # fmt: skip
 
 
-def _gap(process: str, steps: int):
+def _gap(process: str, steps: int, seeds: range):
     def judge(evidence: Evidence) -> Interval:
-        return paired_over(
-            evidence,
-            "token_tv_pooled",
-            joint(EULER, process, steps),
-            joint(ANALYTIC, process, steps),
-            metric="token_tv",
-        )
+        ours, theirs = (joint(method, process, steps, seeds) for method in (EULER, ANALYTIC))
+        return paired_over(evidence, "token_tv_pooled", ours, theirs, metric="token_tv")
 
     return judge
 
 
-def _against_euler(sentence: str, process: str, steps: int, **fields) -> Claim:
+def _against_euler(sentence: str, process: str, steps: int, *, seeds: range = range(10), **fields) -> Claim:
     return Claim(
         key=f"lou2024sedd/{sentence}",
         locus="section 4.2 and the experiments of the paper; claim c of the card",
         evidence="A",
         scaled="text to the law of two letters with exact ratios",
         transfer="strong",
-        estimand=f"TV(Euler) - TV(analytic) at {steps} steps, {process}, mean over 10 seeds of n = 20,000",
-        jobs=lambda: [*joint(EULER, process, steps), *joint(ANALYTIC, process, steps)],
+        estimand=f"TV(Euler) - TV(analytic) at {steps} steps, {process}, mean over {len(seeds)} seeds of n = 20,000",
+        jobs=lambda: [each for method in (EULER, ANALYTIC) for each in joint(method, process, steps, seeds)],
         metrics=("token_tv",),
-        judge=_gap(process, steps),
+        judge=_gap(process, steps, seeds),
         **fields,
     )
 
@@ -95,7 +91,7 @@ CLAIMS = (
         paper_number="TV .2074 against .1528 at 4 steps on another 3x3 joint [derived]",
     ),
     _against_euler(
-        "analytic-beats-euler-at-16-steps", "uniform-loglinear", 16,
+        "analytic-beats-euler-at-16-steps", "uniform-loglinear", 16, seeds=range(200, 300),
         says="The analytic (Tweedie) step is better than Euler's, said without a bound on the steps; here at 16.",
         kind="ranking",
         paper_number="TV .0267 against .0370 at 16 steps on another 3x3 joint: the order reverses [derived]",

@@ -5,7 +5,8 @@ and a seed that it loses, an error of .7 with ten cycles as with none, says noth
 had been seen on one training seed before the margin was taken over from the card's claim on exact denoisers.
 
 On the mixture the card asks for the distance to the exact conditional law. Seeds 0 to 9 had been scored by the sliced W1 to
-the joint law, which stands for it badly; the claims are asked anew of ten fresh seeds, with n = 3,000 as before.
+the joint law, which stands for it badly; the claims are asked anew of ten fresh seeds, with n = 3,000 as before. These left
+replacement without cycles at [-.046, .008] and asked for 21: it is judged on 40 others alone.
 
 A last group was frozen after an audit had asked for it: class accuracy against the number of cycles, the baselines on
 digits, and the inversion under guidance, under a seed that no claim had used. Not blind: that ten cycles are more
@@ -20,7 +21,7 @@ from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, t
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, extreme_of, paired_difference, shared_level, t_interval
 
-SEEDS, FRESH = range(10), range(10, 20)
+SEEDS, FRESH, SECOND = range(10), range(10, 20), range(200, 240)
 HALF, QUARTER = "mixture-2d-half", "digits-quarter"
 CYCLES = (0, 1, 3, 10, 30)
 MANY = 3000
@@ -29,11 +30,13 @@ DRAW = 20  # seed of the last group's draws
 PLANE = "text-to-image models to a plane mixture whose first coordinate is known"
 
 
-def cow(target: str, n: int, steps: int = 10, method: str = "cow", **options: float | str) -> list[Job]:
+def cow(
+    target: str, n: int, steps: int = 10, method: str = "cow", *, seeds: range | None = None, **options: float | str
+) -> list[Job]:  # fmt: skip
     return [
         job(kind="sample", method=f"wang2024cow.{method}", options=options, target=target, process="discrete-linear",
             grid="own", steps=steps, n=n, shards=10, seed=seed, start="card")
-        for seed in (FRESH if target == HALF else SEEDS)
+        for seed in seeds or (FRESH if target == HALF else SEEDS)
     ]  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def replaced(steps: int) -> list[Job]:
     return [
         job(kind="sample", method="meng2022sdedit.sde", target=HALF, process="discrete-linear[0,0.5]", grid="t",
             steps=steps, n=MANY, shards=10, seed=seed, start="card")
-        for seed in FRESH
+        for seed in SECOND
     ]  # fmt: skip
 
 
@@ -169,12 +172,12 @@ CLAIMS = (
         estimand="RMS error on the seed (ten cycles) - (none), mean over 5 training seeds, n = 200 each",
     ),
     _between(
-        "rest_energy", lambda: replaced(37), lambda: cow(HALF, MANY), "better-than-replacement-without-cycles",
+        "rest_energy", lambda: replaced(37), lambda: cow(HALF, MANY, seeds=SECOND), "better-than-replacement-without-cycles",
         says="At 37 evaluations the cycles come nearer to the conditional law than replacement without cycles.",
         locus="section 4 of the paper [text]: inpainting and SDEdit baselines; the card's claim",
         scaled=PLANE + "; the guide's rest is 0",
         transfer="weak",
-        estimand="energy distance (SDEdit with the known part) - energy distance (COW), mean over 10 seeds of n = 3,000",
+        estimand="energy distance (SDEdit with the known part) - energy distance (COW), mean over 40 seeds of n = 3,000",
     ),
     _between(
         "rest_energy", lambda: cow(HALF, MANY, levels="0.27.1"), lambda: cow(HALF, MANY), "levels-of-diffusers-0-27-1-cost-quality",

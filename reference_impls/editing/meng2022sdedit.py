@@ -27,8 +27,8 @@ Differs     The code puts the known region at the level that the step leaves (t)
             Its steps are the chain's own: other grids are respaced. A repeated run whose grid ends above clean data
             divides its end by alpha there before it becomes the next guide. The bound |g - x|^2 <= s0^2 (C s0^2 + d + 2
             sqrt(d log 1/p) + 2 log 1/p), as our source restates the paper's, counts the noise of the way down but
-            neither that of the way up nor the cross term: with a score of 0 it fails for most samples (ledger); with (a +
-            b)^2 in place of a^2 + b^2, and twice s0^2 for the noise, it holds.
+            neither that of the way up nor the cross term: with a score of 0 it fails for most samples (ledger); with
+            (a + b)^2 in place of a^2 + b^2, and twice s0^2 for the noise, it holds.
 """
 
 from __future__ import annotations
