@@ -6,7 +6,8 @@ classifier tells the classes apart, and the exact denoiser of a class knows its 
 
 Not blind: guidance 3 against 1 on digits, exact and by networks, was run under seeds 0 to 9 and 0 to 2 before the sweeps
 on them were frozen, which have seeds of their own; their other guidances had not been run. The networks' sweep has four
-of the six guidances and margins as wide as five training seeds can tell apart.
+of the six guidances and margins as wide as five training seeds can tell apart. That a network gains class accuracy was
+left by these five at [-.0011, .026] and is judged on ten others alone.
 """
 
 import math
@@ -84,9 +85,9 @@ def network(guidance: float, training: int) -> list[Job]:
     ]  # fmt: skip
 
 
-def _of_networks(sentence: str, metric: str, **fields) -> Claim:
+def _of_networks(sentence: str, metric: str, *, nets: range = range(5), **fields) -> Claim:
     return contrast_of_networks(
-        f"ho2022cfg/{sentence}", metric, lambda seed: network(3.0, seed), lambda seed: network(1.0, seed), range(5),
+        f"ho2022cfg/{sentence}", metric, lambda seed: network(3.0, seed), lambda seed: network(1.0, seed), nets,
         kind="ranking", transfer="strong", locus="section 4 of the paper; the card's small claim",
         paper_number="on ImageNet 64x64 the FID is best at w = .1, the Inception score at w = 4 [recall]",
         scaled="ImageNet to 8x8 digits, networks of 139,673 parameters", **fields,
@@ -230,9 +231,9 @@ CLAIMS = (
         jobs=lambda: line(2.5), judge=_against_tilted,
     ),
     _of_networks(
-        "a-network-gains-class-accuracy", "class_accuracy",
+        "a-network-gains-class-accuracy", "class_accuracy", nets=range(5, 15),
         says="A network trained with dropped labels shows the class asked for more often at guidance 3 than at 1.",
-        estimand="class accuracy at guidance 3 minus that at 1, mean over 5 training seeds of 3 seeds of n = 300",
+        estimand="class accuracy at guidance 3 minus that at 1, mean over 10 training seeds of 3 seeds of n = 300",
     ),
     _of_networks(
         "a-network-loses-coverage", "coverage", direction="below",
