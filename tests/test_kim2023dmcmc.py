@@ -495,6 +495,11 @@ def levelled(levels=100, trained=VE):
     )
 
 
+def test_a_classifier_knows_a_thousand_levels_unless_said():
+    model = dmcmc.levelled(lambda y: y, process=VE, mean=told(None, None), trained=VE.between(0.01, 50.0))
+    assert torch.equal(model.rho, dmcmc.noise_levels(0.01, 50.0, 1000))
+
+
 def test_a_model_that_knows_levels_is_asked_instead_of_the_aid():
     """With the exact posterior in its net a Levelled model gives what the aid gives; the aid then is not called."""
 

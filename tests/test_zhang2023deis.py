@@ -405,6 +405,8 @@ def test_time_grids_are_the_published_ones():
     for (phase, exponent, steps), times in published.items():
         assert deis.time_grid(phase, exponent)(steps, path).tolist() == pytest.approx(times, rel=1e-10)
     assert CARD.grid(5, path).tolist() == deis.time_grid("t", 2.0)(5, path).tolist()  # the README's setting
+    times = deis.time_grid("t", 2.0)(4, process.named("ve-edm").between(0.25, 16.0)).sqrt()  # where no end is 1
+    assert times.tolist() == pytest.approx([4.0, 3.125, 2.25, 1.375, 0.5], rel=1e-14)
     for bad in (("T", 2.0), ("t", 0.0)):
         with pytest.raises(ValueError, match="phase, exponent"):
             deis.time_grid(*bad)
