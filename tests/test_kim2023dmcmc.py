@@ -471,7 +471,7 @@ def test_classifier_loss_is_the_cross_entropy_at_the_noised_state():
         loss = dmcmc.classifier_loss(model, x0, path.time_of_logsnr(-rho.log())[k], noise, process=path)
         torch.testing.assert_close(loss, table.logsumexp(1) - table[torch.arange(3), k])
         torch.testing.assert_close(seen[0], x0 + rho[k][:, None] * noise)
-    assert dmcmc.level_of(column(0.0, 0.2499, 0.25, 1 - 1e-16), 4).tolist() == [0, 0, 1, 3]
+    assert dmcmc.level_of(column(0.0, 0.2499, 0.25, 1 - 1e-16, 1.0), 4).tolist() == [0, 0, 1, 3, 3]
 
 
 def test_the_objective_s_times_are_those_of_the_levels_all_alike():

@@ -62,6 +62,7 @@ def test_loss_is_the_published_one(power, name):
         expected = sigma**power / 2 * (score + (x - alpha * x0[i]) / sigma**2).square().sum().item()
         assert found[i].item() == pytest.approx(expected, rel=1e-11)
     assert ncsn.loss.__kwdefaults__["power"] == 2.0
+    assert ncsn.plan.__kwdefaults__["inner"] == ncsn.sample.__kwdefaults__["inner"] == 100
 
 
 def test_levels_are_the_published_ones():

@@ -220,6 +220,18 @@ def test_shipped_predictors_are_the_code_s_updates(path, name, nearest):
         torch.testing.assert_close(sde.sample(model, start, grid, **options).x, x, rtol=1e-9, atol=1e-9)
 
 
+def test_shipped_chains_of_two_and_one_updates_have_their_ends_for_knots():
+    """Their indices are the chain's last and first; VE and sub-VP, whose coefficients exist for so few."""
+    for path, steps in ((VE, 2), (SUBVP, 2), (VE, 1)):
+        path_, model, draws = path.between(0.05, 1.0), exact_model(path), Philox(5, 3)
+        start, grid = X3[:, :1] * path.sigma(1.0), sde.chain_times(steps, path_)
+        x = start
+        for i, t in enumerate(grid[:-1].tolist()):
+            x = shipped_by_hand(path, "reverse_diffusion", model, x, t, steps, draws.at(i).normal("step", x))
+        options = dict(process=path_, draws=draws, predictor="reverse_diffusion", shipped=True, denoise=False)
+        torch.testing.assert_close(sde.sample(model, start, grid, **options).x, x, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("path", [VP, VE, SUBVP], ids=lambda path: path.name)
 def test_the_code_s_chain_is_on_even_times_alone(path):
     """Each of its N updates is 1/N long: elsewhere that is not the time to the next one, and no step count mends it."""
