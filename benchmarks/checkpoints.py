@@ -13,8 +13,9 @@ import json
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -105,9 +106,19 @@ def entry(name: str) -> Entry:
     """The lock's entry of a checkpoint; raises BadCheckpoint with the names there are."""
     found = entries()
     if name not in found:
-        known = ", ".join(sorted(found)) or "none"
-        raise BadCheckpoint(f"checkpoint: {name!r} is not in {LOCK.name}; expected one of {known}")
+        recipe, _, seed = name.partition("@")
+        trainable = recipe in recipes.names() and (seed.isdecimal() or not seed)
+        mend = f"; `trilemma lock train {name}` makes it" if trainable else ""
+        known = _nearest(name, found)
+        raise BadCheckpoint(f"checkpoint: {name!r} is not in {LOCK.name}; expected one of {known}{mend}")
     return found[name]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The names most like this one, at most six, and how many more there are."""
+    shown = get_close_matches(name, known := sorted(known), n=6, cutoff=0.0)
+    more = f" and {len(known) - len(shown)} more; `trilemma list models` shows them" if len(known) > len(shown) else ""
+    return (", ".join(shown) or "none") + more
 
 
 def digest(name: str) -> str:

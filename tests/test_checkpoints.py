@@ -293,7 +293,7 @@ def test_other_seeds_are_pinned_but_lie_in_the_cache(workshop):
 
 def test_a_child_starts_from_its_parent_of_the_same_seed(workshop):
     (workshop / "recipes" / "child.toml").write_text('parent = "tiny"\n' + TINY.replace("steps = 12", "steps = 1"))
-    with pytest.raises(checkpoints.BadCheckpoint, match="checkpoint: 'tiny@2' is not in checkpoints.lock"):
+    with pytest.raises(checkpoints.BadCheckpoint, match="'tiny@2' is not in .*; `trilemma lock train tiny@2` makes it"):
         checkpoints.train("child@2")
     assert checkpoints.train("tiny@2").parent == ""
     assert checkpoints.train("child@2").parent == "tiny@2"
@@ -448,6 +448,12 @@ def test_an_unknown_name_is_refused_in_one_line(workshop, name, error, says):
         checkpoints.train(name)
     with pytest.raises(checkpoints.BadCheckpoint, match=rf"'{name}' is not in checkpoints.lock; expected one of none"):
         checkpoints.net(name)
+
+
+def test_an_unknown_checkpoint_is_told_the_nearest_names():
+    with pytest.raises(checkpoints.BadCheckpoint, match="expected one of digits-edm,") as told:
+        checkpoints.entry("digit-edm")
+    assert len(str(told.value)) < 300 and "more; `trilemma list models` shows them" in str(told.value)
 
 
 def test_an_unreadable_lock_and_an_odd_recipe_are_named(workshop):
