@@ -391,3 +391,12 @@ def test_a_chain_of_one_interval_goes_up_and_down():
     x = normals("x", 2, 1)
     run = COW.sample(MODEL, x, COW.grid(1, CHAIN), process=CHAIN, draws=Philox(1, 2), guide=Guide(x))
     assert run.nfe == 3 and math.isfinite(run.x.sum().item())
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_of_so_few_intervals_the_seed_is_put_back_at_clean_data(steps):
+    """f = int(.4 S) is 0: the latent put back last is the seed itself."""
+    guide, grid = Guide(normals("guide", 3, 4), KNOWN), COW.grid(steps, CHAIN)
+    x = COW.start(Silence(), guide.image, grid, CHAIN, {"guide": guide})
+    end = COW.sample(MODEL, x, grid, process=CHAIN, draws=Philox(5, 3), guide=guide).x
+    assert torch.equal(end[:, KNOWN], guide.image[:, KNOWN]) and not torch.equal(end[:, ~KNOWN], x[:, ~KNOWN])
