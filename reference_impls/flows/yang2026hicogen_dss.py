@@ -25,8 +25,8 @@ Differs     The printed SDE changes the noise and leaves the drift: it narrows t
             eight modes). Discretisation, T and eta_min are not published: ours are Euler-Maruyama, grid[0] and 0; our
             grid leaves out t = 1. Whether a group shares its start is not published; here x says so. A step's gradient
             grows like one over its noise: with eta_min = 0 the last steps drown the others, and GRPO learns less with
-            early noise than with late, not more (claims ledger). Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)),
-            Flow-GRPO's (name from memory).
+            early noise than with late or even noise, not more; with a floor of .3 still less than with even noise
+            (claims ledger). Constant eta = a/sqrt(2) is sigma_t = a sqrt(t/(1-t)), Flow-GRPO's (name from memory).
 """
 
 from __future__ import annotations
