@@ -387,6 +387,8 @@ def test_even_skips_are_spread_over_the_window():
         chosen = sada.schedule(50, 10, 47, 4, 4, 24, even).nonzero()[:, 0]
         assert len(chosen) == even and chosen[0] - 10 == 46 - chosen[-1]  # as far from one end as from the other
         assert chosen.diff().max() - chosen.diff().min() <= 1 if even > 1 else chosen == 28
+    whole = sada.schedule(50, 3, 50, 4, 4, 24, 46).nonzero()[:, 0]  # every step but the three first and the last
+    assert whole.tolist() == list(range(3, 49))
     model, x = targets.exact(GMM, CHAIN), normals(3, 1, 8, 8)
     for sample, path, grid in (
         (sada.sample, CHAIN, KNOTS), (sada.sample_flow, CONDOT, torch.linspace(1, 0.02, 51, dtype=torch.float64))
