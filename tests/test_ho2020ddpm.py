@@ -659,3 +659,8 @@ def test_terms_are_asked_of_an_interval_of_times():
     for knots in (-1, 0, True, 10.0):
         with pytest.raises(ValueError, match="knots"):
             ddpm.bound_loss(model, x0, torch.full((2,), 0.5), x0, process=path, knots=knots)
+
+
+def test_images_have_the_published_256_levels_unless_said():
+    for function in (ddpm.chance_of_level, ddpm.term, ddpm.bound_loss, ddpm.log_prob):
+        assert function.__kwdefaults__["levels"] == 256
