@@ -223,6 +223,11 @@ def paired_over(
     return paired_difference(first, second, evidence.level, n=ours[0].n)
 
 
+def left_open(first: str, interval: str) -> str:
+    """The end of `scaled` of a claim that is judged on other seeds than it was first asked of."""
+    return f"; {first} had left it open at {interval}: it is judged on others alone"
+
+
 def trained(recipe: str, seed: int) -> str:
     """The checkpoint of that recipe and training seed, by name."""
     return f"{recipe}@{seed}" if seed else recipe

@@ -12,7 +12,7 @@ there they are judged on 40 others alone.
 
 import math
 
-from benchmarks.claims import Claim, Evidence, contrast
+from benchmarks.claims import Claim, Evidence, contrast, left_open
 from benchmarks.jobs import Job, job
 from benchmarks.statistics import Interval, paired_difference, t_interval
 
@@ -77,6 +77,7 @@ SCALED = "LPIPS and PSNR against the 50-step image to the RMS error against the 
 FORMS = {
     "coded": {}, "the-paper-s": {"weights": "paper", "lag_terms": 0}, "reusing": {"weights": "reuse", "lag_terms": 0},
 }  # fmt: skip
+FIRST = {"coded": "[-.93, 4.74]", "the-paper-s": "[-.48, 4.95]", "reusing": "[-.31, 1.72]"}  # on digits
 AGAINST_PLAIN = (
     "log of (RMS error with skips)/(that of the plain solver at as many evaluations or up to 2 more), mean over 10 seeds "
     "of n = 64"
@@ -96,6 +97,7 @@ def _of_equal_cost(
 
 def _as_whole(name: str, options: dict, target: str, place: str, seeds: range) -> Claim:
     """Skips of that form against fewer steps, by the distance to the 50 steps without skips."""
+    again = left_open("ten seeds", FIRST[name]) if target == "digits" else ""
     return _of_equal_cost(
         f"{name}-skips-keep-nearer-to-the-whole-run-than-fewer-steps-on-{place}",
         lambda: whole(target, CODE, seeds=seeds, **options),
@@ -103,7 +105,7 @@ def _as_whole(name: str, options: dict, target: str, place: str, seeds: range) -
         f"At equal evaluations 50 steps with skips ({name}) end nearer to the 50 steps without them than fewer steps of "
         f"DPM-Solver++(2M) do, on {place.replace('-', ' ')}.",
         "full_run_error", NEARER, locus="claim a of the card, by its own measure", paper_number="SD-2: 1.80x at LPIPS .094 [text]",
-        scaled="LPIPS and PSNR against the 50-step image to the RMS distance from the 50-step end, 64 dimensions",
+        scaled="LPIPS and PSNR against the 50-step image to the RMS distance from the 50-step end, 64 dimensions" + again,
         estimand="log of (RMS distance to the whole run with skips)/(that of the plain solver at as many evaluations or up "
         f"to 1 more), mean over {len(seeds)} seeds of n = 64",
     )  # fmt: skip

@@ -21,7 +21,7 @@ and asked for 18 and 19: these two are judged on 40 other seeds alone.
 
 from collections.abc import Callable
 
-from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, paired_over, trained
+from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, left_open, paired_over, trained
 from benchmarks.jobs import Job, Option, job
 from benchmarks.statistics import Interval, t_interval
 
@@ -114,7 +114,8 @@ def _accelerates(
         says=f"Counted as in the code, DLG with {NAMES[integrator]} is better at {evaluations} evaluations than "
         f"{NAMES[integrator]} alone at {theirs_at}.",
         locus="the paper: every integrator is accelerated [text]; claim of the card, NFE 8 to 40",
-        kind="ranking", evidence="A", direction="below", scaled=SCALED, transfer="weak",
+        kind="ranking", evidence="A", direction="below", transfer="weak",
+        scaled=SCALED + (left_open("ten seeds", "[-.091, .013]") if seeds == SECOND else ""),
         estimand=f"energy distance of DLG minus that of the integrator, mean over {len(seeds)} seeds of n = 200",
         **{"paper_number": "none read"} | fields,
     )  # fmt: skip
@@ -317,7 +318,8 @@ CLAIMS = (
         "stable at every level: the next level is drawn higher.",
         locus="eta of the notebook for all levels [code]; invariant 3 of the card; Differs of the file. That the move is "
         "unstable and lifts rho: test_an_unstable_move_is_followed_by_a_higher_level",
-        kind="ranking", evidence="A", direction="below", scaled=SCALED, transfer="weak",
+        kind="ranking", evidence="A", direction="below", transfer="weak",
+        scaled=SCALED + left_open("ten seeds", "[-.006, .043]"),
         estimand="energy distance with eta = .5 minus that with .08, 8 evaluations, mean over 40 seeds of n = 200",
     ),
     Claim(
