@@ -11,6 +11,7 @@ are at .25 of Frechet distance (16 pixels, n = 900) to those of real digits, whe
 and the floors, exact posterior samples at .44 and -.05 of the training digits, had been seen, of networks nothing.
 """
 
+from collections.abc import Callable
 from statistics import fmean
 
 from benchmarks.claims import Claim, Evidence, contrast, contrast_of_networks, trained
@@ -22,6 +23,7 @@ LEVELS = (0.05, 0.1, 0.15, 0.25)
 MADE, FRESH = "digits-cascade", range(5, 15)  # of training seeds
 SCALED = "64 to 256 pixels, text and FID to 8x8 digits, an exact denoiser and PSNR; 50 steps to 10"
 
+Values = Callable[[Evidence, float | None], list[float]]  # (evidence, level) -> a value for each seed
 CASCADED = (
     "64 to 256 pixels, text and FID in Inception's features to 8x8 digits and pixels, U-Nets of 95,289; a first stage of 5 "
     "evaluations by the exact denoiser of 4x4 pictures, 10 in the second: 11.25 weighed by pixels, whatever the level. Both "
@@ -42,63 +44,52 @@ def enlarged(
     ]  # fmt: skip
 
 
+def cascaded(target: str, seed: int, level: float | None) -> list[Job]:
+    """900 pictures enlarged under 2 seeds by the network of that training seed that knows noise; None: the plain one."""
+    recipe, level = ("digits-enlarge-plain", -1.0) if level is None else ("digits-enlarge", level)
+    return enlarged(target, level, model=trained(recipe, seed), n=900, first=20, seeds=2)
+
+
 def _against(sentence: str, ours, theirs, **fields) -> Claim:
     common = {"evidence": "A", "kind": "ranking", "transfer": "weak", "scaled": SCALED}
     return contrast(f"ho2022cascade/{sentence}", "psnr", ours, theirs, **common | fields)
 
 
-def best_level(evidence: Evidence) -> Interval:
-    """The largest over LEVELS of (PSNR with that noise - without), by intervals that hold together."""
-    plain = [evidence.number(j, "psnr") for j in enlarged(FLAWED, -1.0, n=120)]
-    level, found = shared_level(evidence.level, len(LEVELS)), []
-    for noise in LEVELS:
-        noisy = [evidence.number(j, "psnr") for j in enlarged(FLAWED, noise, n=120)]
-        found.append(paired_difference(noisy, plain, level, n=120))
-    return extreme_of(found, max, evidence.level)
+def _psnr(target: str, n: int) -> Values:
+    """By seed; level None: no noise."""
+    return lambda evidence, level: [
+        evidence.number(j, "psnr") for j in enlarged(target, -1.0 if level is None else level, n=n)
+    ]
 
 
-def gap_between_pictures(evidence: Evidence) -> Interval:
-    """(faithful - flawed) at level .25 less the same without noise, seed by seed."""
-
-    def gaps(level: float) -> list[float]:
-        first, second = ([evidence.number(j, "psnr") for j in enlarged(t, level)] for t in (FAITHFUL, FLAWED))
-        return [a - b for a, b in zip(first, second, strict=True)]
-
-    return paired_difference(gaps(0.25), gaps(-1.0), evidence.level, n=60)
+def _frechet(target: str) -> Values:
+    """By training seed, the mean over the seeds of draws; level None: of the plain network."""
+    return lambda evidence, level: [
+        fmean(evidence.number(j, "prior_frechet") for j in cascaded(target, seed, level)) for seed in FRESH
+    ]
 
 
-def cascaded(target: str, seed: int, level: float | None) -> list[Job]:
-    """900 pictures enlarged under 2 seeds by the network of that training seed that knows noise; None: the plain one."""
-    recipe = "digits-enlarge-plain" if level is None else "digits-enlarge"
-    return [
-        job(kind="sample", method="ho2022cascade.ancestral", target=target, process="discrete-cosine", grid="own", steps=10,
-            n=900, seed=draws, start="card", model=trained(recipe, seed), net_dtype="float32",
-            options={"level": -1.0 if level is None else level})
-        for draws in (20, 21)
-    ]  # fmt: skip
+def _over_levels(pick: Callable[..., float], values: Values, n: int, over: str = "pairs") -> Callable[[Evidence], Interval]:
+    """The least or largest over LEVELS of (with that noise - without), by intervals that hold together."""
+
+    def judge(evidence: Evidence) -> Interval:
+        plain, level = values(evidence, None), shared_level(evidence.level, len(LEVELS))
+        found = [paired_difference(values(evidence, noise), plain, level, n=n, over=over) for noise in LEVELS]
+        return extreme_of(found, pick, evidence.level)
+
+    return judge
 
 
-def _frechet(evidence: Evidence, target: str, level: float | None) -> list[float]:
-    """By training seed, the mean over the seeds of draws."""
-    return [fmean(evidence.number(j, "prior_frechet") for j in cascaded(target, seed, level)) for seed in FRESH]
+def _gap(one: Values, other: Values, n: int, over: str = "pairs") -> Callable[[Evidence], Interval]:
+    """(one - other) at level .25 less the same without noise, seed by seed."""
 
+    def judge(evidence: Evidence) -> Interval:
+        gaps = [
+            [a - b for a, b in zip(one(evidence, level), other(evidence, level), strict=True)] for level in (0.25, None)
+        ]
+        return paired_difference(*gaps, evidence.level, n=n, over=over)
 
-def best_level_of_networks(evidence: Evidence) -> Interval:
-    """The least over LEVELS of (Frechet with that noise - without), by intervals over training seeds that hold together."""
-    plain, level, found = _frechet(evidence, MADE, None), shared_level(evidence.level, len(LEVELS)), []
-    for noise in LEVELS:
-        found.append(paired_difference(_frechet(evidence, MADE, noise), plain, level, n=1800, over="training seeds"))
-    return extreme_of(found, min, evidence.level)
-
-
-def gap_of_networks(evidence: Evidence) -> Interval:
-    """(made - real) of the network trained with noise, at level .25, less the same of the plain one, seed by seed."""
-
-    def gaps(level: float | None) -> list[float]:
-        pairs = zip(_frechet(evidence, MADE, level), _frechet(evidence, FAITHFUL, level), strict=True)
-        return [made - real for made, real in pairs]
-
-    return paired_difference(gaps(0.25), gaps(None), evidence.level, n=1800, over="training seeds")
+    return judge
 
 
 CLAIMS = (
@@ -123,7 +114,7 @@ CLAIMS = (
         estimand="largest over the levels .05, .1, .15, .25 of PSNR, dB, with noise minus without, mean over 10 seeds of n = 120",
         jobs=lambda: [j for level in (-1.0, *LEVELS) for j in enlarged(FLAWED, level, n=120)],
         metrics=("psnr",),
-        judge=best_level,
+        judge=_over_levels(max, _psnr(FLAWED, 120), 120),
     ),
     _against(
         "noise-costs-detail-on-faithful-pictures",
@@ -145,7 +136,7 @@ CLAIMS = (
         estimand="(PSNR faithful - flawed) at level .25 minus the same without noise, dB, mean over 10 seeds of n = 60",
         jobs=lambda: [j for target in (FAITHFUL, FLAWED) for level in (0.25, -1.0) for j in enlarged(target, level)],
         metrics=("psnr",),
-        judge=gap_between_pictures,
+        judge=_gap(_psnr(FAITHFUL, 60), _psnr(FLAWED, 60), 60),
     ),
     _against(
         "noise-drawn-anew-sees-more-than-one-draw",
@@ -247,7 +238,7 @@ CLAIMS = (
         "training seeds",
         jobs=lambda: [j for seed in FRESH for level in (None, *LEVELS) for j in cascaded(MADE, seed, level)],
         metrics=("prior_frechet",),
-        judge=best_level_of_networks,
+        judge=_over_levels(min, _frechet(MADE), 1800, "training seeds"),
     ),
     Claim(
         key="ho2022cascade/augmentation-closes-the-frechet-gap-to-a-stage-s-pictures",
@@ -265,7 +256,7 @@ CLAIMS = (
             j for seed in FRESH for target in (MADE, FAITHFUL) for level in (None, 0.25) for j in cascaded(target, seed, level)
         ],
         metrics=("prior_frechet",),
-        judge=gap_of_networks,
+        judge=_gap(_frechet(MADE), _frechet(FAITHFUL), 1800, "training seeds"),
     ),
     contrast_of_networks(
         "ho2022cascade/augmentation-costs-frechet-distance-on-real-pictures", "prior_frechet",

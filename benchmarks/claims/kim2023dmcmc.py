@@ -66,22 +66,20 @@ def kar1(steps: int) -> list[Job]:
     return alone(KAR1, steps, chain=False)
 
 
-def fresh(method: str, steps: int, *, seeds: range = SEEDS, **options: Option) -> list[Job]:
-    """200 samples of gmm-64 for each of the seeds."""
+def fresh(
+    method: str, steps: int, *, n: int = 200, shards: int = 10, seeds: range = SEEDS, **options: Option
+) -> list[Job]:
+    """n samples of gmm-64 for each of the seeds."""
     return [
         job(kind="sample", method=method, target="gmm-64", process="ve-edm[0.01,50]", grid="power(7)_to_zero",
-            steps=steps, n=200, shards=10, seed=seed, start="exact", options=options)
+            steps=steps, n=n, shards=shards, seed=seed, start="exact", options=options)
         for seed in seeds
     ]  # fmt: skip
 
 
-def lone(outputs: int) -> list[Job]:
-    """100 chains on gmm-64, a shard each, for each of ten seeds more: Gibbs by sampling, three moves an output."""
-    return [
-        job(kind="sample", method=CHAINS, target="gmm-64", process="ve-edm[0.01,50]", grid="power(7)_to_zero", steps=3,
-            n=100 * outputs, shards=100, seed=seed, start="exact", options={"outputs": outputs, "n_skip": 3, "levels": 40})
-        for seed in range(20, 30)
-    ]  # fmt: skip
+def lone() -> list[Job]:
+    """100 chains of 20 outputs, a shard each, for each of ten seeds more: Gibbs by sampling, three moves an output."""
+    return fresh(CHAINS, 3, n=2000, shards=100, seeds=range(20, 30), outputs=20, n_skip=3, levels=40)
 
 
 def dlg(steps: int, n_skip: int, integrator: str = "kar1", *, seeds: range = SEEDS, **options: Option) -> list[Job]:
@@ -344,10 +342,10 @@ CLAIMS = (
         "less than the time of an endless chain",
         transfer="weak",
         estimand="autocorrelation time of 20 successive outputs, n_skip = 3, 100 chains, mean over 10 seeds",
-        jobs=lambda: lone(20),
+        jobs=lone,
         metrics=("correlation_time",),
         judge=lambda evidence: t_interval(
-            [evidence.number(each, "correlation_time") for each in lone(20)], evidence.level, n=2000, over="seeds"
+            [evidence.number(each, "correlation_time") for each in lone()], evidence.level, n=2000, over="seeds"
         ),
     ),
     _learned(8, "kar1", (3, 3), 5, 9),

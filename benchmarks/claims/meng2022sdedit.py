@@ -74,10 +74,10 @@ def respaced(steps: int) -> list[Job]:
     ]  # fmt: skip
 
 
-def flat(method: str) -> list[Job]:
+def flat() -> list[Job]:
     """1,000 edits of 20 guides where the score is nil, from sigma = 1 in 64 steps, for each of 10 fresh seeds."""
     return [
-        job(kind="sample", method=f"meng2022sdedit.{method}", target="flat-64d-guides", process="ve-edm[0.001,1]", grid="lam",
+        job(kind="sample", method="meng2022sdedit.sde", target="flat-64d-guides", process="ve-edm[0.001,1]", grid="lam",
             steps=64, n=1000, shards=10, seed=seed, start="card")
         for seed in range(30, 40)
     ]  # fmt: skip
@@ -261,10 +261,10 @@ CLAIMS = (
         "exceeds it with probability .04",
         estimand="(distance that 95 % of the edits keep)^2 over the bound for p = .05 and s0 = 1, minus 1, mean over 10 seeds of "
         "n = 1,000",
-        jobs=lambda: flat("sde"),
+        jobs=flat,
         metrics=("guide_distance_95",),
         judge=lambda evidence: t_interval(
-            [evidence.number(each, "guide_distance_95") ** 2 / BOUND - 1 for each in flat("sde")], evidence.level, n=1000
+            [evidence.number(each, "guide_distance_95") ** 2 / BOUND - 1 for each in flat()], evidence.level, n=1000
         ),
     ),
     Claim(
