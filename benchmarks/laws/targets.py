@@ -273,8 +273,9 @@ class _Squared(Gaussian):
     """The flow stretches by the ratio of variances."""
 
     def flow(self, x, alpha_s, sigma_s, alpha_t, sigma_t):
-        ratio = (alpha_t**2 * self.variances + sigma_t**2) / (alpha_s**2 * self.variances + sigma_s**2)
-        return alpha_t * self.mu + self._rotated(ratio * self._centred(x, alpha_s, self.mu))
+        mu, variances = self.mu.to(x), self.variances.to(x)
+        ratio = (alpha_t**2 * variances + sigma_t**2) / (alpha_s**2 * variances + sigma_s**2)
+        return alpha_t * mu + self._rotated(ratio * self._centred(x, alpha_s, mu))
 
 
 class _DdimFlow(Gaussian):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -180,14 +180,15 @@ class LinearGaussian:
     @cached_property
     def conditioned(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """log_evidence [B], and the posterior's weights [B,K], means [B,K,d], covariances [K,d,d]."""
-        noise = self.noise_std**2 * torch.eye(self.matrix.shape[0], dtype=torch.float64)
+        unit = partial(torch.eye, dtype=torch.float64, device=self.y.device)
+        noise = self.noise_std**2 * unit(self.matrix.shape[0])
         seen = self.matrix @ self.covariances  # A C, [K,m,d]
         evidence = seen @ self.matrix.T + noise
         gain = torch.linalg.solve(evidence, seen).mT  # C A^T S^-1, [K,d,m]
         residual = self.y[:, None] - self.means @ self.matrix.T
         joint = self.weights.log() + log_gaussian(residual, evidence)
         means = self.means + (gain @ residual[..., None])[..., 0]
-        left = torch.eye(self.shape[0], dtype=torch.float64) - gain @ self.matrix
+        left = unit(self.shape[0]) - gain @ self.matrix
         covariances = left @ self.covariances @ left.mT + self.noise_std**2 * gain @ gain.mT  # Joseph: symmetric, >= 0
         return joint.logsumexp(1), joint.softmax(1), means, (covariances + covariances.mT) / 2
 
@@ -204,7 +205,9 @@ class LinearGaussian:
         _, weights, means, covariances = self.seen(condition).conditioned
         variances, basis = torch.linalg.eigh(covariances)
         variances = variances.clamp(min=0)
-        alpha, sigma = (torch.as_tensor(c, dtype=torch.float64).reshape(-1, 1, 1) for c in (alpha, sigma))
+        alpha, sigma = (
+            torch.as_tensor(c, dtype=torch.float64, device=x.device).reshape(-1, 1, 1) for c in (alpha, sigma)
+        )
         spread = (alpha**2 * variances + sigma**2).clamp(min=1e-100)
         centred = torch.einsum("bki,kij->bkj", x.double()[:, None] - alpha * means, basis)
         joint = weights.log() - (centred.square() / spread + spread.log()).sum(2) / 2
@@ -216,11 +219,11 @@ class LinearGaussian:
         return self.seen(condition).posterior_mean
 
     def seen(self, condition: Tensor | Noised) -> LinearGaussian:
-        """The problem whose y is this condition [B,m]."""
-        if not isinstance(condition, Noised):
-            return replace(self, y=condition.double())
-        noise = math.hypot(condition.alpha * self.noise_std, condition.sigma)
-        return replace(self, y=condition.image.double(), matrix=condition.alpha * self.matrix, noise_std=noise)
+        """The problem whose y is this condition [B,m], on its device."""
+        image, alpha, sigma = condition[:3] if isinstance(condition, Noised) else (condition, 1.0, 0.0)
+        there = {name: getattr(self, name).to(image.device) for name in ("weights", "means", "covariances")}
+        matrix, noise = alpha * self.matrix.to(image.device), math.hypot(alpha * self.noise_std, sigma)
+        return replace(self, **there, y=image.double(), matrix=matrix, noise_std=noise)
 
     @cached_property
     def posterior(self) -> Any:
@@ -321,17 +324,19 @@ class AtomProblem:
     def mean_given(self, condition: Tensor | Noised) -> Tensor:
         """E[x0 | condition], [B,*D]."""
         weights = self.log_weights(condition).exp()
-        return (weights @ self.prior.atoms.flatten(1)).reshape(-1, *self.shape)
+        return (weights @ self.prior.atoms.to(weights.device).flatten(1)).reshape(-1, *self.shape)
 
     def log_weights(self, condition: Tensor | Noised) -> Tensor:
         """log p(atom | condition), float64 [B,K]; where a condition has no noise at all, of the nearest atoms."""
-        pictures, spread = replace(self.measurement, y=self._clean).picture, self.measurement.noise_std**2
+        image = condition.image if isinstance(condition, Noised) else condition
+        pictures = replace(self.measurement, y=self._clean).picture.to(image.device)
+        spread = self.measurement.noise_std**2
+        unit = partial(torch.eye, dtype=torch.float64, device=image.device)
         if not isinstance(condition, Noised):
-            return _log_weights(condition, pictures, spread * torch.eye(pictures[0].numel(), dtype=torch.float64))
-        unit = torch.eye(pictures[0].numel(), dtype=torch.float64).reshape(-1, *pictures.shape[1:])
-        root = condition.alpha * condition.lift(unit).flatten(1).T
+            return _log_weights(image, pictures, spread * unit(pictures[0].numel()))
+        root = condition.alpha * condition.lift(unit(pictures[0].numel()).reshape(-1, *pictures.shape[1:])).flatten(1).T
         lifted = condition.alpha * condition.lift(pictures)
-        own = condition.sigma**2 * torch.eye(root.shape[0], dtype=torch.float64)
+        own = condition.sigma**2 * unit(root.shape[0])
         return _log_weights(condition.image, lifted, spread * root @ root.T + own)
 
     @cached_property
@@ -358,8 +363,7 @@ def _log_weights(image: Tensor, centres: Tensor, covariance: Tensor) -> Tensor:
     variances, basis = torch.linalg.eigh(covariance)
     most = variances[-1].clamp(min=1e-100)
     root = basis * torch.where(variances > 1e-12 * most, variances.clamp(min=1e-100).rsqrt(), 0.0)
-    if variances[-1] <= 0:
-        root = basis * 1e50
+    root = torch.where(variances[-1] > 0, root, basis * 1e50)
     white, centres = image.flatten(1).double() @ root, centres.flatten(1) @ root
     return (white @ centres.T - centres.square().sum(1) / 2).log_softmax(1)
 
