@@ -31,7 +31,7 @@ def along(
 ) -> Tensor:
     """A sampler over the list of levels."""
     more = {"noise_sampler": Brownian(source, y)} if noise else {}
-    return sampler(model_of(levels), y, levels.rho, disable=True, **more, **options)
+    return sampler(model_of(levels), y, levels.rho.to(y.device), disable=True, **more, **options)
 
 
 def between(levels: Levels, y: Tensor, source: Keyed, *, rtol: float = 0.05, atol: float = 0.0078) -> Tensor:

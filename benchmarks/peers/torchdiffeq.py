@@ -26,7 +26,7 @@ def _card(name: str, stages: float | None, *, options: dict[str, Any] | None = N
             return convert.velocity_of_mean(x, meter(x, t), *terms)
 
         times = grid if stages else grid[[0, -1]]
-        ends = torchdiffeq.odeint(velocity, x, times, method=name, options=options, **tolerances)
+        ends = torchdiffeq.odeint(velocity, x, times.to(x.device), method=name, options=options, **tolerances)
         return Run(ends[-1], meter.nfe, meter.vjps)
 
     def adaptive(
