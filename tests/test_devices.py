@@ -54,7 +54,8 @@ def test_a_job_stays_on_its_device(question):
 
 
 class Crossings(TorchDispatchMode):
-    """Collects the operations through which a tensor goes from host to device or back; one number may."""
+    """Collects the operations through which a tensor goes from host to device or back. A host number may be an operand,
+    as it is one of a kernel, but not be copied."""
 
     def __init__(self):
         super().__init__()
@@ -62,9 +63,10 @@ class Crossings(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
-        ends = [*arguments, result]
-        if len({each.device for each in ends if isinstance(each, torch.Tensor) and each.ndim}) > 1:
-            self.found.append(function._schema.name)
+        name, ends = function._schema.name, [each for each in (*arguments, result) if isinstance(each, torch.Tensor)]
+        copies = name in ("aten::_to_copy", "aten::copy_")
+        if len({each.device for each in ends if each.ndim or copies}) > 1:
+            self.found.append(name)
         return result
 
 
@@ -117,6 +119,7 @@ def test_a_loop_neither_reads_nor_copies(id):
         (lambda x: x * torch.tensor([1.0, 2.0], device=x.device), ["tensor"] * 6),
         (lambda x: x * x.new_tensor([1.0, 2.0]), ["new_tensor"] * 6),
         (lambda x: x * torch.ones(2).to(x), ["aten::_to_copy"] * 6),
+        (lambda x: x * torch.tensor(2.0).to(x), ["aten::_to_copy"] * 6),
     ],
 )
 def test_a_crossing_is_seen(broken, found):
