@@ -11,11 +11,32 @@ from reference_impls import catalogue
 from reference_impls.core import process
 from reference_impls.core.draws import Philox
 from reference_impls.core.drive import prepared
-from reference_impls.core.types import Predictor
+from reference_impls.core.types import Noised, Predictor
+from reference_impls.targets import inverse
 
 META = torch.device("meta")
 ROWS = range(4)
 READERS = ("jiang2025sada", "kim2023dmcmc", "ma2024bcsr.chosen")  # by a criterion, a drawn level, a choice
+COPIES = {"aten::_to_copy", "aten::copy_"}
+
+
+class Crossings(TorchDispatchMode):
+    """Collects the operations with tensors on host and device: all of them, and those whose operands are `mixed`.
+    A host number may be an operand, as it is one of a kernel, but not be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.mixed = [], []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result, name = function(*arguments, **(keywords or {})), function._schema.name
+        given = [each for each in arguments if isinstance(each, torch.Tensor)]
+        ends = [*given, result] if isinstance(result, torch.Tensor) else given
+        if len({each.device for each in ends if each.ndim or name in COPIES}) > 1:
+            self.found.append(name)
+        if len({each.device for each in given if each.ndim}) > 1 and name not in COPIES:
+            self.mixed.append(name)
+        return result
 
 
 def reads_values(question):
@@ -35,8 +56,8 @@ def questions():
     return list(found.values())
 
 
-@pytest.mark.parametrize("question", questions(), ids=str)
-def test_a_job_stays_on_its_device(question):
+def end_of(question):
+    """What a job of four rows ends in, from the card's own start: states, or nats."""
     target = problems.target_of(question.target)
     path = problems.process_of(question.process, problems.letters_of(target))
     card = problems.method_of(question.kind, question.method)
@@ -44,30 +65,34 @@ def test_a_job_stays_on_its_device(question):
     draws, like = problems.draws_of(question, ROWS, META), problems.like_of(question, target, len(ROWS), META)
     if question.kind == "likelihood":
         x0 = problems.points_of(target, ROWS, draws, like)
-        assert card.log_prob(model, x0, process=path, draws=draws, **question.options).device == META
-        return
+        return card.log_prob(model, x0, process=path, draws=draws, **question.options)
     question = question.model_copy(update={"start": None if question.start is None else "card"})
     grid = problems.grid_of(question.grid, question.steps, card, path)
     aids = problems.aids_of(card, question, target, ROWS, META)
     x = problems.start_of(question, card, target, path, grid, ROWS, draws, like, aids)
-    assert card.sample(model, x, grid, process=path, draws=draws, **question.options, **aids).x.device == META
+    return card.sample(model, x, grid, process=path, draws=draws, **question.options, **aids).x
 
 
-class Crossings(TorchDispatchMode):
-    """Collects the operations through which a tensor goes from host to device or back. A host number may be an operand,
-    as it is one of a kernel, but not be copied."""
+@pytest.mark.parametrize("question", questions(), ids=str)
+def test_a_job_stays_on_its_device(question):
+    """Constants may be copied there, and nothing of the host is an operand (of a product meta itself does not tell)."""
+    with Crossings() as crossings:
+        assert end_of(question).device == META
+    assert crossings.mixed == []
 
-    def __init__(self):
-        super().__init__()
-        self.found = []
 
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        result = function(*arguments, **(keywords or {}))
-        name, ends = function._schema.name, [each for each in (*arguments, result) if isinstance(each, torch.Tensor)]
-        copies = name in ("aten::_to_copy", "aten::copy_")
-        if len({each.device for each in ends if each.ndim or copies}) > 1:
-            self.found.append(name)
-        return result
+@pytest.mark.parametrize("name", [name for name in inverse.NAMED if hasattr(inverse.NAMED[name](), "conditional_mean")])
+@pytest.mark.parametrize("noised", [False, True])
+def test_conditioned_means_are_where_they_are_asked(name, noised):
+    problem = inverse.NAMED[name]()
+    seen = problem.measurement
+    y = seen.picture[:1].to(META).expand(len(ROWS), *[-1] * (seen.picture.ndim - 1))
+    condition = Noised(y, 0.8, 0.6, lambda picture: picture) if noised else y
+    x = torch.zeros(len(ROWS), *problem.shape, dtype=torch.float64, device=META)
+    with Crossings() as crossings:
+        ends = problem.conditional_mean(x, 0.6, 0.8, condition), problem.mean_given(condition)
+    assert all(end.shape == x.shape and end.device == META for end in ends)
+    assert crossings.mixed == []
 
 
 class Uploads(TorchFunctionMode):
