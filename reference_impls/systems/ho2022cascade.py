@@ -22,14 +22,14 @@ Exact when  point mass. The minimiser is E[x0 | x_t, low~, a]. Linear Gaussian: 
 Differs     The code noises up(low), Imagen's pseudo-code low itself [recall]: `small`. At level 0 the code noises by
             the chain's first knot (sigma .0064): so do we; level < 0 hands over up(low) as it is. It draws the
             augmentation anew at each call, so that cond and uncond halves see different images and even equal halves
-            are guided by the difference of their noises; fixed=True draws it once, for both. The quantile
-            is of D after guidance, per sample; c = 1 is plain clipping. Its lowest log variance at the chain's first
-            index is that of the second, which no step uses. A learned share outside [0, 1] extrapolates, as in the
-            code. It never reaches its branch that ends fast27 lower, for a table of names comes before: ours is the
-            table's. Imagen Video has v instead of eps [recall]: both parametrisations are here. Either way the loss
-            weighs D by (alpha_t/sigma_t)^2, 2e-9 at t = 1: what a network says of pure noise is hardly trained. On
-            digits level .25 narrows the gap between a first stage's pictures and real ones by costing more on the real
-            ones; that a smaller level brings a cascade nearer to the data is open (claims ledger).
+            are guided by the difference of their noises; fixed=True draws it once, for both. The quantile is of D after
+            guidance, per sample; c = 1 is plain clipping. Its lowest log variance at the chain's first index is that of
+            the second, which no step uses. A learned share outside [0, 1] extrapolates, as in the code. It never
+            reaches its branch that ends fast27 lower, for a table of names comes before: ours is the table's. Imagen
+            Video has v instead of eps [recall]: both parametrisations are here. Either way the loss weighs D by
+            (alpha_t/sigma_t)^2, 2e-9 at t = 1: what a network says of pure noise is hardly trained. On digits level .25
+            narrows the gap between a first stage's pictures and real ones by costing more on the real ones; that a
+            smaller level brings a cascade nearer to the data is open (claims ledger).
 """
 
 from __future__ import annotations
